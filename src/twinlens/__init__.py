@@ -1,0 +1,72 @@
+"""twinlens: the logit lens and the causal trace of a language model, on one grid.
+
+Everything public is here; it is imported when it is first used, so `import twinlens` is instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from twinlens import errors as errors
+    from twinlens.model.anatomy import Anatomy as Anatomy
+    from twinlens.model.load import load as load
+    from twinlens.model.model import Model as Model
+    from twinlens.results import LensResult as LensResult
+    from twinlens.results import TraceResult as TraceResult
+    from twinlens.results import open_result as open_result
+    from twinlens.run.check import check as check
+    from twinlens.see.corruption import Noise as Noise
+    from twinlens.see.corruption import Replace as Replace
+    from twinlens.see.lens import logit_lens as logit_lens
+    from twinlens.see.trace import causal_trace as causal_trace
+    from twinlens.show.twin import twin as twin
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Anatomy": "twinlens.model.anatomy",
+    "LensResult": "twinlens.results",
+    "Model": "twinlens.model.model",
+    "Noise": "twinlens.see.corruption",
+    "Replace": "twinlens.see.corruption",
+    "TraceResult": "twinlens.results",
+    "causal_trace": "twinlens.see.trace",
+    "check": "twinlens.run.check",
+    "load": "twinlens.model.load",
+    "logit_lens": "twinlens.see.lens",
+    "open_result": "twinlens.results",
+    "twin": "twinlens.show.twin",
+}
+
+__all__ = [
+    "Anatomy",
+    "LensResult",
+    "Model",
+    "Noise",
+    "Replace",
+    "TraceResult",
+    "__version__",
+    "causal_trace",
+    "check",
+    "errors",
+    "load",
+    "logit_lens",
+    "open_result",
+    "twin",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return importlib.import_module("twinlens.errors")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'twinlens' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,174 @@
+"""Anatomy by structure, for families that the table does not have.
+
+The embedding and the unembedding are what transformers says they are; the blocks are the list as
+long as the configuration has layers; the tail is what runs between the last block and the
+unembedding; the sub-blocks are the children of a block whose outputs add up to what the block adds.
+One forward pass on a few tokens shows all of it. Nothing found here is trusted before
+`twinlens.run.check` has proved it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from twinlens.errors import AnatomyError
+from twinlens.model.anatomy import Anatomy
+
+_SCALES = (
+    ("logit_multiplier", "logit_scale"),
+    ("logit_divisor", "logits_scaling"),
+    ("logit_softcap", "final_logit_softcapping"),
+)
+
+
+def discover(hf: Any) -> Anatomy:
+    """The anatomy of a causal LM of unknown family. Raises `AnatomyError` where it has none."""
+    config = hf.config.get_text_config()
+    family = str(config.model_type)
+    if getattr(config, "is_encoder_decoder", False):
+        raise AnatomyError(f"{family} is an encoder-decoder; twinlens reads decoder-only models")
+    names = {module: name for name, module in hf.named_modules()}
+    blocks_path, blocks = _blocks(hf, config, family)
+    calls = _record(hf, [*_descendants(hf, blocks)])
+    unembed = hf.get_output_embeddings()
+    attn, mlp = _sub_blocks(blocks[0], calls)
+    scales = {field: name for field, name in _SCALES if getattr(config, name, None) is not None}
+    return Anatomy(
+        family=family,
+        embed=names[hf.get_input_embeddings()],
+        blocks=blocks_path,
+        tail=_tail(hf, blocks, unembed, names, calls),
+        unembed=names[unembed],
+        attn=attn,
+        mlp=mlp,
+        heads=_projection(blocks[0], attn, calls),
+        neurons=_projection(blocks[0], mlp, calls),
+        adds_up=attn is not None and mlp is not None,
+        **scales,
+    )
+
+
+class _Call:
+    """One module's input and output in the recorded pass, in order of completion."""
+
+    def __init__(self, order: int, given: Tensor | None, made: Tensor | None) -> None:
+        self.order, self.given, self.made = order, given, made
+
+
+def _blocks(hf: Any, config: Any, family: str) -> tuple[str, list[nn.Module]]:
+    wanted = getattr(config, "num_hidden_layers", None)
+    lists = [
+        (path, list(module))
+        for path, module in hf.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == wanted
+    ]
+    sized = sorted(lists, key=lambda item: -sum(p.numel() for b in item[1] for p in b.parameters()))
+    if not sized:
+        raise AnatomyError(
+            f"{family}: no list of {wanted} decoder blocks was found in {type(hf).__name__};"
+            " give tl.load(..., anatomy=tl.Anatomy(...))"
+        )
+    return sized[0]
+
+
+def _descendants(hf: Any, blocks: list[nn.Module]) -> list[nn.Module]:
+    """All modules, but of the blocks only the first and the last as a whole with its parts."""
+    inner = {m for block in blocks[1:] for m in block.modules()} - {blocks[-1]}
+    return [module for module in hf.modules() if module not in inner]
+
+
+def _record(hf: Any, modules: list[nn.Module]) -> dict[nn.Module, _Call]:
+    calls: dict[nn.Module, _Call] = {}
+    order = itertools.count()
+
+    def note(module: nn.Module, args: Any, kwargs: Any, made: Any) -> None:
+        given = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)), None)
+        made = made[0] if isinstance(made, tuple) and made else made
+        kept = made.detach().clone() if isinstance(made, Tensor) else None
+        calls[module] = _Call(next(order), None if given is None else given.detach().clone(), kept)
+
+    hooks = [m.register_forward_hook(note, with_kwargs=True) for m in modules]
+    training = hf.training
+    ids = torch.arange(3, 9, device=hf.get_input_embeddings().weight.device)[None]
+    try:
+        hf.eval()
+        with torch.no_grad():
+            hf(input_ids=ids % hf.get_input_embeddings().weight.shape[0], use_cache=False)
+    except Exception as error:
+        raise AnatomyError(f"{type(hf).__name__} does not run on six tokens: {error}") from error
+    finally:
+        hf.train(training)
+        for hook in hooks:
+            hook.remove()
+    return calls
+
+
+def _tail(
+    hf: Any,
+    blocks: list[nn.Module],
+    unembed: nn.Module,
+    names: dict[nn.Module, str],
+    calls: dict[nn.Module, _Call],
+) -> tuple[str, ...]:
+    """Outermost modules that ran after the last block and before the unembedding, in order."""
+    last, end = calls[blocks[-1]].order, calls[unembed].order
+    inside = [m for m, c in calls.items() if last < c.order < end and c.made is not None]
+    wrappers = {m for m in inside if any(b in m.modules() for b in blocks)}
+    parts = {child for m in inside for child in m.modules() if child is not m}
+    tail = [m for m in inside if m not in wrappers and m not in (parts - wrappers)]
+    return tuple(names[m] for m in sorted(tail, key=lambda m: calls[m].order))
+
+
+def _sub_blocks(block: nn.Module, calls: dict[nn.Module, _Call]) -> tuple[str | None, str | None]:
+    """Two children whose outputs, added to the block's input, give its output; attention first."""
+    whole = calls[block]
+    if whole.given is None or whole.made is None:
+        return None, None
+    added = (whole.made - whole.given).double()
+    outputs = {
+        name: call.made.double().reshape(added.shape)
+        for name, module in block.named_modules()
+        if name
+        and (call := calls.get(module)) is not None
+        and call.made is not None
+        and call.made.numel() == added.numel()
+    }
+    tolerance = 1e-3 * float(added.abs().max()) + 1e-6
+    fitting = [
+        (first, second)
+        for first, second in itertools.combinations(outputs, 2)
+        if float((outputs[first] + outputs[second] - added).abs().max()) < tolerance
+    ]
+    if not fitting:
+        return None, None
+    # Several names can carry the same value (a wrapper and its last part): take the outermost.
+    first, second = min(fitting, key=lambda pair: (sum(n.count(".") for n in pair), pair))
+    pair = sorted((first, second), key=lambda name: (_looks_like_mlp(name), name))
+    by_order = sorted((first, second), key=lambda name: calls[block.get_submodule(name)].order)
+    attn, mlp = pair if _looks_like_mlp(first) != _looks_like_mlp(second) else by_order
+    return attn, mlp
+
+
+def _looks_like_mlp(name: str) -> bool:
+    return any(word in name.lower() for word in ("mlp", "feed", "ffn", "ff", "moe", "expert", "fc"))
+
+
+def _projection(block: nn.Module, path: str | None, calls: dict[nn.Module, _Call]) -> str | None:
+    """The linear map that makes the sub-block's output, or what a norm turns into that output:
+    its input is the heads or the neurons."""
+    if path is None:
+        return None
+    whole = calls[block.get_submodule(path)]
+    wanted = [x for x in (whole.made, whole.given) if x is not None]
+    for name, module in block.named_modules():
+        call, weight = calls.get(module), getattr(module, "weight", None)
+        if call is None or call.made is None or weight is None or weight.dim() != 2:
+            continue
+        if any(x.numel() == call.made.numel() and torch.equal(x.reshape(-1), call.made.reshape(-1))
+               for x in wanted):
+            return name
+    return None

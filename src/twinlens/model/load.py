@@ -1,0 +1,195 @@
+"""From a folder, a hub id or a model in memory to a `Model`, or one sentence that says why not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from twinlens.errors import LoadError
+from twinlens.model.anatomy import Anatomy
+from twinlens.model.discover import discover
+from twinlens.model.families import FAMILIES
+from twinlens.model.model import Model, find_module
+
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_DTYPES = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float64": torch.float64,
+}
+
+
+def load(
+    source: Any,
+    *,
+    tokenizer: Any = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    revision: str | None = None,
+    device_map: Any = None,
+    trust_remote_code: bool = False,
+    anatomy: Anatomy | None = None,
+) -> Model:
+    """Load a causal language model to look inside.
+
+    `source` is a local directory, a hub id ("openai-community/gpt2", loaded by transformers), or a
+    Hugging Face model in memory (then `tokenizer` must be given). `dtype` (default: the
+    checkpoint's own), `revision` and `device_map` are passed to transformers; only safetensors are
+    read and no code from the checkpoint is run unless `trust_remote_code=True`. `anatomy` replaces
+    the row of the family table. Dropout is switched off.
+
+    Raises `LoadError` where the files, the tokenizer or the device do not serve, and `AnatomyError`
+    where the parts of the model are not found. What the anatomy says is proved by numbers before
+    the first measurement (`twinlens.check`).
+    """
+    torch_dtype = _dtype(dtype)
+    torch_device = _device(device)
+    if isinstance(source, str | Path):
+        hf, tokenizer = _from_files(
+            source, tokenizer, torch_dtype, revision, device_map, trust_remote_code
+        )
+        name = _name(source)
+    else:
+        hf, name = _from_memory(source, tokenizer, revision, device_map), _memory_name(source)
+        hf = hf if torch_dtype is None else hf.to(torch_dtype)
+    if torch_device is not None:
+        if device_map is not None:
+            raise LoadError("device and device_map were both given; give one of them")
+        hf = hf.to(torch_device)
+    hf.eval()
+    _refuse_foreign_tokenizer(hf, tokenizer, name)
+    return Model(hf, tokenizer, anatomy or find_anatomy(hf), name)
+
+
+def find_anatomy(hf: Any) -> Anatomy:
+    """The family's row where the model has its parts, else what its structure shows."""
+    config = hf.config.get_text_config()
+    row = FAMILIES.get(config.model_type)
+    if row is not None and all(
+        find_module(hf, path) is not None for path in (row.embed, row.blocks, row.unembed)
+    ):
+        return row.for_config(config)
+    return discover(hf)
+
+
+def _from_files(
+    source: str | Path,
+    tokenizer: Any,
+    dtype: torch.dtype | None,
+    revision: str | None,
+    device_map: Any,
+    trust_remote_code: bool,
+) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    where = _checked_source(source)
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    try:
+        hf, report = AutoModelForCausalLM.from_pretrained(
+            where,
+            use_safetensors=True,
+            dtype="auto" if dtype is None else dtype,
+            device_map=device_map,
+            output_loading_info=True,
+            **{k: v for k, v in options.items() if v is not None},
+        )
+    except Exception as error:  # transformers raises many kinds: all become one named error
+        raise LoadError(f"cannot load the model {str(source)!r}: {_first_line(error)}") from error
+    _refuse_incomplete(report, source)
+    if tokenizer is None:
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(
+                where, **{k: v for k, v in options.items() if v is not None}
+            )
+        except Exception as error:
+            raise LoadError(
+                f"cannot load the tokenizer of {str(source)!r}: {_first_line(error)}"
+            ) from error
+    return hf, tokenizer
+
+
+def _from_memory(source: Any, tokenizer: Any, revision: str | None, device_map: Any) -> Any:
+    if not isinstance(source, torch.nn.Module) or not hasattr(source, "get_input_embeddings"):
+        raise LoadError(
+            f"cannot look inside a {type(source).__name__}; expected a directory, a hub id or a"
+            " Hugging Face causal language model"
+        )
+    if tokenizer is None:
+        raise LoadError("a model in memory needs its tokenizer: tl.load(model, tokenizer=tok)")
+    if revision is not None or device_map is not None:
+        raise LoadError("revision and device_map apply to files; the model is already in memory")
+    if source.get_output_embeddings() is None:
+        raise LoadError(f"{type(source).__name__} has no language-model head; load the causal LM")
+    return source
+
+
+def _checked_source(source: str | Path) -> str:
+    path = Path(source).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise LoadError(f"{str(source)!r} has no config.json: it is no model directory")
+        return str(path)
+    if path.exists():
+        raise LoadError(f"{str(source)!r} is a file; expected the directory of a model")
+    if isinstance(source, Path) or not _HUB_ID.fullmatch(source):
+        raise LoadError(f"{str(source)!r} is neither an existing directory nor a hub id (owner/name)")
+    return source
+
+
+def _refuse_incomplete(report: Any, source: str | Path) -> None:
+    missing = sorted(report.get("missing_keys", ()))
+    mismatched = sorted(str(key) for key in report.get("mismatched_keys", ()))
+    for problem, keys in (("has no weights for", missing), ("has wrong shapes for", mismatched)):
+        if keys:
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            raise LoadError(
+                f"the checkpoint {str(source)!r} {problem} {', '.join(keys[:3])}{more};"
+                " they would be random: it does not fit its config.json"
+            )
+
+
+def _refuse_foreign_tokenizer(hf: Any, tokenizer: Any, name: str) -> None:
+    rows = int(hf.get_input_embeddings().weight.shape[0])
+    if len(tokenizer) > rows:
+        raise LoadError(
+            f"{name}: the tokenizer has {len(tokenizer)} tokens, the model's embedding {rows} rows:"
+            " this tokenizer does not belong to this model"
+        )
+
+
+def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    if dtype is None or isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype not in _DTYPES:
+        raise LoadError(f"dtype={dtype!r} is not known; choose one of {', '.join(_DTYPES)}")
+    return _DTYPES[dtype]
+
+
+def _device(device: str | torch.device | None) -> torch.device | None:
+    if device is None:
+        return None
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise LoadError(f"device={str(device)!r} cannot be used: {_first_line(error)}") from error
+    return found
+
+
+def _name(source: str | Path) -> str:
+    path = Path(source).expanduser()
+    return path.resolve().name if path.is_dir() else str(source)
+
+
+def _memory_name(source: Any) -> str:
+    given = getattr(source.config, "_name_or_path", "") or type(source).__name__
+    return _name(given)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,19 @@
+"""Results: frozen dataclasses of numpy arrays `[layer, token, ...]`, saved without pickle.
+
+A result is its arrays, its tokens, its settings and its provenance; no torch, no model, no screen.
+"""
+
+from twinlens.results.base import Provenance, Result, Tokens
+from twinlens.results.lens import LensResult
+from twinlens.results.storage import SCHEMA_VERSION, open_result
+from twinlens.results.trace import TraceResult
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "LensResult",
+    "Provenance",
+    "Result",
+    "Tokens",
+    "TraceResult",
+    "open_result",
+]

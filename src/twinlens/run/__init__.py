@@ -1,0 +1,2 @@
+"""Passes through the model: clean, corrupted, restored; and the proof that they touch the right
+places. Knows nothing of any question asked."""

@@ -1,0 +1,79 @@
+"""Read or replace values at sites while the model runs, by plain torch hooks.
+
+The one idea: at every hooked site a function gets the value `[row, token, width]` and gives the
+value to go on with. Reading gives back what it got; replacing gives back something else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from twinlens.model.anatomy import Site
+from twinlens.model.model import Model
+
+Change = Callable[[Tensor], Tensor]
+
+
+@contextlib.contextmanager
+def hooked(model: Model, changes: Mapping[Site, Change], rows: int) -> Iterator[None]:
+    """Within this context every site in `changes` passes its value through its function.
+
+    `rows` is the batch size of the passes within: some families flatten `[row, token]` into one
+    axis inside a block; the functions always see `[row, token, width]`.
+    """
+    handles = [_hook(model, site, change, rows) for site, change in changes.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextlib.contextmanager
+def hooked_embedding(model: Model, change: Change | None) -> Iterator[None]:
+    """Within this context the output of the token embedding passes through `change`."""
+    handle = None
+    if change is not None:
+        handle = model.embedding.register_forward_hook(lambda _m, _args, made: change(made))
+    try:
+        yield
+    finally:
+        if handle is not None:
+            handle.remove()
+
+
+def _hook(model: Model, site: Site, change: Change, rows: int) -> RemovableHandle:
+    module = model.module(model.anatomy.path(site))
+    apply = _in_three_axes(change, rows)
+    if not model.anatomy.is_input(site.kind):
+        return module.register_forward_hook(lambda _m, _args, made: _in_output(made, apply))
+    return module.register_forward_pre_hook(
+        lambda _m, args, kwargs: _in_input(args, kwargs, apply), with_kwargs=True
+    )
+
+
+def _in_three_axes(change: Change, rows: int) -> Change:
+    def apply(value: Tensor) -> Tensor:
+        if value.dim() == 3:
+            return change(value)
+        return change(value.view(rows, -1, value.shape[-1])).view(value.shape)
+
+    return apply
+
+
+def _in_output(made: Any, change: Change) -> Any:
+    if isinstance(made, tuple):
+        return (change(made[0]), *made[1:])
+    return change(made)
+
+
+def _in_input(args: tuple[Any, ...], kwargs: dict[str, Any], change: Change) -> Any:
+    if args:
+        return (change(args[0]), *args[1:]), kwargs
+    name = "hidden_states" if "hidden_states" in kwargs else next(iter(kwargs))
+    return args, {**kwargs, name: change(kwargs[name])}
