@@ -30,8 +30,8 @@ def occurrences(tokens: Tokens, text: str) -> list[Span]:
 def subject_mask(tokens: Tokens, subject: Subject, focus: int) -> Bool[np.ndarray, " token"]:
     """The tokens of the subject: bool `[token]`.
 
-    `subject` is a text (every occurrence that ends at or before the focus), a token span
-    `(start, stop)`, or several of both. Raises `SubjectError` where it is not in the prompt, lies
+    `subject` is a text (every occurrence before the focus; where there is none, the one that ends at
+    the focus), a token span `(start, stop)`, or several of both. Raises `SubjectError` where it is not in the prompt, lies
     after the focus, or is no span of it.
     """
     mask = np.zeros(len(tokens), dtype=bool)
@@ -89,7 +89,8 @@ def _spans(tokens: Tokens, part: str | Span, focus: int) -> list[Span]:
         raise SubjectError(
             f"subject {part!r} is not in the prompt {_short(tokens.text)!r}{_nearest(tokens, part)}"
         )
-    before = [span for span in found if span[1] <= focus + 1]
+    before = [span for span in found if span[1] <= focus]
+    before = before or [span for span in found if span[1] == focus + 1]
     if not before:
         raise SubjectError(
             f"subject {part!r} ends at token {found[0][1] - 1}, after the focus at token {focus}:"

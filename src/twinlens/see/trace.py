@@ -51,7 +51,7 @@ def causal_trace(
 ) -> TraceResult:
     """Which states does the answer at the focus depend on? (Meng et al. 2022)
 
-    The `subject` (text: each occurrence up to the focus; a token span; or several) is corrupted by
+    The `subject` (text: each occurrence before the focus; a token span; or several) is corrupted by
     `corruption` (default `tl.Noise()`); then, for every layer and token, the state there is set to
     its clean value and the `metric` of the `answer` at the `focus` is read, for each sample.
 

@@ -1,0 +1,130 @@
+"""What a user may set on the command line or in a settings file, by groups. Plain values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Group, Parameter
+
+_MODEL = Group("Model", sort_key=2)
+_TRACE = Group("Trace", sort_key=3)
+_CORRUPTION = Group("Corruption", sort_key=4)
+_LENS = Group("Lens", sort_key=5)
+_PICTURE = Group("Picture and output", sort_key=6)
+
+
+@Parameter(name="*", group=_MODEL)
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """How the model is loaded."""
+
+    device: str | None = None
+    "Where to run: cpu, cuda, cuda:1, mps."
+    dtype: Literal["float32", "float16", "bfloat16", "float64"] | None = None
+    "Number type of the weights (default: the checkpoint's own)."
+    revision: str | None = None
+    "Branch, tag or commit of a hub id."
+    device_map: str | None = None
+    "Spread a large model over devices, e.g. auto."
+    trust_remote_code: Annotated[bool, Parameter(negative="")] = False
+    "Run code that comes with the checkpoint."
+
+
+@Parameter(name="*", group=_TRACE)
+@dataclass(frozen=True, kw_only=True)
+class TraceOptions:
+    """What is asked."""
+
+    subject: Annotated[list[str], Parameter(name=("--subject", "-s"), negative="")] = field(
+        default_factory=list
+    )
+    "Text to corrupt: each occurrence before the focus. Repeat for several."
+    subject_tokens: Annotated[list[str], Parameter(negative="")] = field(default_factory=list)
+    "Token span to corrupt, START:STOP (STOP not included). Repeat for several."
+    focus: Annotated[str, Parameter(name=("--focus", "-f"))] = "-1"
+    "Position whose next token is explained, or the text of the token there."
+    answer: str | None = None
+    "Token to explain: its text, 'next' (the true one), or #ID. Default: the model's prediction."
+    kind: Annotated[Literal["block", "mlp", "attn", "head"], Parameter(name=("--kind", "-k"))] = (
+        "block"
+    )
+    "Which states are restored."
+    window: int = 1
+    "Layers restored together."
+    metric: Literal["probability", "log_probability", "logit", "logit_difference", "kl"] = (
+        "probability"
+    )
+    "What is measured at the focus."
+    foil: str | None = None
+    "Other token of a logit difference: its text or #ID."
+    direction: Literal["denoise", "noise"] = "denoise"
+    "Restore clean states in the corrupted run, or put corrupted states into the clean run."
+    batch_tokens: int = 4096
+    "Tokens of one forward pass at most."
+
+
+@Parameter(name="*", group=_CORRUPTION)
+@dataclass(frozen=True, kw_only=True)
+class CorruptionOptions:
+    """How the subject is corrupted."""
+
+    sigma: float | None = None
+    "Standard deviation of the noise (default: from --times-std)."
+    times_std: float = 3.0
+    "The same in standard deviations of the embedding matrix."
+    samples: int = 10
+    "Noise samples."
+    seed: int = 1
+    "Seed of the noise."
+    rule: Literal["gaussian", "uniform", "multivariate", "t"] = "gaussian"
+    "Distribution of the noise."
+    counterfactual: str | None = None
+    "Another prompt with as many tokens, in place of noise."
+    replace: Annotated[list[str], Parameter(negative="")] = field(default_factory=list)
+    "Another subject with as many tokens, in place of noise. Repeat for several."
+
+
+@Parameter(name="*", group=_LENS)
+@dataclass(frozen=True, kw_only=True)
+class LensOptions:
+    """What the lens shows."""
+
+    rows: Literal["block", "mid", "attn", "mlp"] = "block"
+    "Residuals after blocks; also after attention; or what attention or MLP alone contribute."
+    lens_metric: (
+        Literal[
+            "probability", "log_probability", "logit", "rank", "surprisal", "entropy",
+            "top_probability", "top_logit", "kl_final_to_layer", "kl_layer_to_final",
+        ]
+        | None
+    ) = None  # fmt: skip
+    "Colour of the lens (default: probability; logit for contributions)."
+    lens_target: str = "final"
+    "Token of that metric: 'final', 'next', a token's text or #ID."
+    top_k: int = 5
+    "Top tokens kept for every cell."
+
+
+@Parameter(name="*", group=_PICTURE)
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """What is made of it."""
+
+    output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None
+    "Picture to write: .png, .svg or .pdf."
+    save: Path | None = None
+    "Folder for the results: lens.safetensors and trace.safetensors."
+    json: Annotated[bool, Parameter(negative="")] = False
+    "Print the results as JSON instead of the table."
+    quiet: Annotated[bool, Parameter(name=("--quiet", "-q"), negative="")] = False
+    "Print nothing but errors."
+    columns: int | None = None
+    "Tokens a band of the picture."
+    crop: str | None = None
+    "Only these tokens in the picture, START:STOP."
+    flip: Annotated[bool, Parameter(negative="")] = False
+    "Layers from bottom to top."
+    transpose: Annotated[bool, Parameter(negative="")] = False
+    "Tokens from top to bottom, layers from left to right."

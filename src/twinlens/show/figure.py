@@ -1,0 +1,414 @@
+"""A picture as a matplotlib figure: panels side by side, long prompts stacked in bands.
+
+Everything is placed in inches, so a cell is at the same place in every panel and text keeps its
+size however long the prompt is.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from twinlens.errors import InputError
+from twinlens.results.base import optional
+from twinlens.show.panels import Panel, Picture
+
+INK, SUBJECT, FOCUS, STAR, EMPTY = "#22262b", "#b3400a", "#0b6b3a", "#e0218a", "#e4e4e2"
+_COLOURS = {"sequential": "GnBu", "log": "GnBu_r", "diverging": "PuOr_r"}
+_SIZES = (7.5, 6.5, 5.5)  # points, tried in turn for the text of a cell
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a picture is laid out, in inches."""
+
+    columns: int | None = None  # tokens a band; None chooses by the length of the prompt
+    crop: tuple[int, int] | None = None  # only these tokens, (start, stop)
+    flip: bool = False  # layers from bottom to top
+    transpose: bool = False  # tokens from top to bottom, layers from left to right
+    token_side: float = 0.62  # longest side of a cell along the tokens
+    layer_side: float = 0.25
+    page: float = 8.4  # most a panel may take along the tokens
+    strip: float = 0.32  # the surprisal strip
+    gap: float = 0.75  # between panels: the names of the rows
+    label: float = 0.85  # below a band: at most this for the tokens' names
+    head: float = 0.72
+    foot: float = 0.92
+
+
+def draw(picture: Picture, style: Style) -> Any:
+    """The picture as a `matplotlib.figure.Figure`. Raises `MissingExtraError` without matplotlib."""
+    figure_module = optional("matplotlib.figure", "figures")
+    layout = _Layout(picture, style)
+    figure = figure_module.Figure(figsize=layout.size, facecolor="white")
+    for number, band in enumerate(layout.bands):
+        for column, panel in enumerate(picture.panels):
+            _Band(figure, layout, picture, panel, band, number, column).draw()
+    for column, panel in enumerate(picture.panels):
+        _head(figure, layout, panel, column)
+        _colour_bar(figure, layout, panel, column)
+    _foot(figure, layout, picture)
+    return figure
+
+
+class _Layout:
+    """Where everything is, in inches from the lower left corner."""
+
+    def __init__(self, picture: Picture, style: Style) -> None:
+        self.style, self.picture = style, picture
+        n_tokens, n_rows = len(picture.tokens), len(picture.panels[0].rows)
+        start, stop = _cropped(style.crop, n_tokens)
+        columns = _columns(stop - start, style)
+        self.bands = [range(i, min(i + columns, stop)) for i in range(start, stop, columns)]
+        along = min(style.token_side, max(0.165, style.page / columns))
+        across = style.layer_side
+        if style.transpose:
+            self.cell = (style.token_side, 0.22)
+            self.panel = (n_rows * self.cell[0], columns * self.cell[1])
+            self.before, self.below = style.label + 0.2, 0.35
+        else:
+            self.cell = (along, across)
+            self.panel = (columns * along, n_rows * across)
+            self.before, self.below = style.gap, self._room_for_names(along)
+        self.beside = style.strip + 0.08 if style.transpose else 0.0
+        self.above = 0.3 if style.transpose else style.strip + 0.26
+        self.pitch = self.panel[1] + self.above + self.below
+        width = len(picture.panels) * (self.before + self.beside + self.panel[0]) + 0.35
+        self.size = (max(width, 5.5), style.head + style.foot + len(self.bands) * self.pitch)
+
+    def _room_for_names(self, along: float) -> float:
+        """Inches that the tokens' names take below a band, at most `style.label`."""
+        shown = [self.picture.tokens.labels[token] for band in self.bands for token in band]
+        longest = max(_width(printable(label), 7.5) for label in shown)
+        slant = 1.0 if along < 0.4 else 0.75
+        return min(self.style.label, longest * slant + 0.22)
+
+    def grid(self, band: int, column: int) -> tuple[float, float]:
+        """Lower left corner of a panel's grid."""
+        x = column * (self.before + self.beside + self.panel[0]) + self.before + self.beside
+        top = self.size[1] - self.style.head - band * self.pitch
+        return x, top - self.above - self.panel[1]
+
+    def box(self, x: float, y: float, width: float, height: float) -> tuple[float, ...]:
+        """Inches to the fractions of the figure that matplotlib wants."""
+        return x / self.size[0], y / self.size[1], width / self.size[0], height / self.size[1]
+
+
+def _cropped(crop: tuple[int, int] | None, n_tokens: int) -> tuple[int, int]:
+    if crop is None:
+        return 0, n_tokens
+    start, stop = crop
+    if not 0 <= start < stop <= n_tokens:
+        raise InputError(
+            f"crop=({start}, {stop}) does not fit a prompt of {n_tokens} tokens; expected"
+            f" 0 <= start < stop <= {n_tokens}"
+        )
+    return start, stop
+
+
+def _columns(n_tokens: int, style: Style) -> int:
+    """Tokens a band: short prompts in one, longer ones in equal bands with text in the cells, the
+    longest in wide bands without it."""
+    if style.columns is not None:
+        if style.columns < 1:
+            raise InputError(f"columns={style.columns} must be at least 1")
+        return min(style.columns, n_tokens)
+    most = 40 if style.transpose else 18 if n_tokens <= 72 else 48
+    return math.ceil(n_tokens / math.ceil(n_tokens / most))
+
+
+class _Band:
+    """One panel's part of one band: grid, texts, stars, token names, marks, surprisal strip."""
+
+    def __init__(
+        self,
+        figure: Any,
+        layout: _Layout,
+        picture: Picture,
+        panel: Panel,
+        band: range,
+        number: int,
+        column: int,
+    ) -> None:
+        self.figure, self.layout, self.picture, self.panel = figure, layout, picture, panel
+        self.band, self.number, self.column = band, number, column
+        self.style = layout.style
+        self.x, self.y = layout.grid(number, column)
+        self.n_rows = len(panel.rows)
+        size = len(band), self.n_rows
+        self.across, self.down = size[::-1] if self.style.transpose else size
+        width, height = self.across * layout.cell[0], self.down * layout.cell[1]
+        self.width, self.height = width, height
+        y = self.y + (layout.panel[1] - height)  # a shorter last band starts at the top too
+        self.axes = figure.add_axes(layout.box(self.x, y, width, height))
+        self.bottom = y
+
+    def draw(self) -> None:
+        self._cells()
+        self._names()
+        self._texts()
+        self._marks()
+        if self.picture.surprisal_bits is not None:
+            self._strip()
+
+    def place(self, row: int, token: int) -> tuple[int, int]:
+        """Column and line of a cell on the axes (line 0 is at the top)."""
+        row = self.n_rows - 1 - row if self.style.flip else row
+        token -= self.band.start
+        return (row, token) if self.style.transpose else (token, row)
+
+    def _cells(self) -> None:
+        values = self.panel.values[:, self.band.start : self.band.stop]
+        values = values[::-1] if self.style.flip else values
+        if values.ndim == 2:
+            values = values[:, :, None]
+        if self.style.transpose:
+            values = values.swapaxes(0, 1)
+        parts = values.shape[2]
+        edges = np.linspace(0, self.across, self.across * parts + 1)
+        mesh = self.axes.pcolormesh(
+            edges,
+            np.arange(self.down + 1),
+            values.reshape(self.down, -1),
+            cmap=_colour_map(self.panel),
+            norm=_norm(self.panel),
+            edgecolors="white" if parts == 1 else "none",
+            linewidth=0.4,
+        )
+        mesh.set_rasterized(parts > 1 and self.across * self.down * parts > 20_000)
+        self.axes.set(xlim=(0, self.across), ylim=(self.down, 0))
+        self.axes.set_facecolor(EMPTY)
+        if parts > 1:
+            self.axes.hlines(range(1, self.down), 0, self.across, color="white", linewidth=1)
+            self.axes.vlines(range(1, self.across), 0, self.down, color="white", linewidth=1)
+        for spine in self.axes.spines.values():
+            spine.set_visible(False)
+
+    def _names(self) -> None:
+        rows = list(reversed(self.panel.rows)) if self.style.flip else list(self.panel.rows)
+        room = self.layout.below if not self.style.transpose else self.layout.before
+        tokens = [_fitted(name, 7.5, room - 0.1) for name in self._labels()]
+        across, down = (rows, tokens) if self.style.transpose else (tokens, rows)
+        size = 7.5 if self.layout.cell[0] > 0.2 else 6.5
+        for axis, names in ((self.axes.xaxis, across), (self.axes.yaxis, down)):
+            axis.set_ticks(np.arange(len(names)) + 0.5)
+            axis.set_ticklabels(names, fontsize=size, color=INK, parse_math=False)
+        self.axes.tick_params(length=0, pad=2)
+        if not self.style.transpose:
+            self.axes.tick_params(axis="x", rotation=90 if self.layout.cell[0] < 0.4 else 45)
+            for tick in self.axes.get_xticklabels():
+                tick.set(ha="center" if self.layout.cell[0] < 0.4 else "right")
+                tick.set_rotation_mode("default" if self.layout.cell[0] < 0.4 else "anchor")
+        ticks = self.axes.get_yticklabels() if self.style.transpose else self.axes.get_xticklabels()
+        for token, tick in zip(self.band, ticks, strict=True):
+            if token == self.picture.focus:
+                tick.set(color=FOCUS, fontweight="bold")
+            elif self.picture.subject[token]:
+                tick.set(color=SUBJECT, fontweight="bold")
+            elif self.picture.tokens.special[token]:
+                tick.set(color="#8a8a8a", fontstyle="italic")
+
+    def _labels(self) -> list[str]:
+        return [printable(self.picture.tokens.labels[token]) for token in self.band]
+
+    def _texts(self) -> None:
+        """The cell's text where it fits; a star in the corner where it is right."""
+        width = self.layout.cell[0]
+        stars = self.panel.stars
+        if stars is not None:
+            at = [self.place(r, t) for r in range(self.n_rows) for t in self.band if stars[r, t]]
+            size = 16 if width > 0.3 else 5
+            corner = (1 - 0.075 / width, 0.26) if width > 0.3 else (0.5, 0.5)
+            x, y = [x + corner[0] for x, _ in at], [y + corner[1] for _, y in at]
+            self.axes.scatter(x, y, marker="*", s=size, c=STAR, ec="white", lw=0.3, zorder=3)
+        if self.panel.texts is None or width <= 0.3:
+            return
+        colours, norm = _colour_map(self.panel), _norm(self.panel)
+        for row, texts in enumerate(self.panel.texts):
+            for token in self.band:
+                value = self.panel.values[row, token]
+                starred = stars is not None and bool(stars[row, token])
+                if texts[token] and np.isfinite(value):
+                    self._text(texts[token], row, token, _ink(colours(norm(value))), starred)
+
+    def _text(self, text: str, row: int, token: int, ink: str, starred: bool) -> None:
+        x, y = self.place(row, token)
+        room = self.layout.cell[0] - (0.17 if starred else 0.06)
+        text = printable(text)
+        size = next((s for s in _SIZES if _width(text, s) <= room), _SIZES[-1])
+        shift = 0.06 / self.layout.cell[0] if starred else 0.0
+        self.axes.text(
+            x + 0.5 - shift, y + 0.54, _fitted(text, size, room), ha="center", va="center",
+            fontsize=size, color=ink, parse_math=False,
+        )  # fmt: skip
+
+    def _marks(self) -> None:
+        """A bar over the subject, a wedge over the focus and a frame around its column."""
+        for token in self.band:
+            x, y = self.place(0, token)
+            if self.style.transpose:
+                x = -0.05
+            if self.picture.subject[token]:
+                line = ([x, x], [y + 0.06, y + 0.94])
+                if not self.style.transpose:
+                    line = ([x + 0.06, x + 0.94], [-0.14, -0.14])
+                self.axes.plot(*line, color=SUBJECT, lw=3, clip_on=False, solid_capstyle="butt")
+            if token == self.picture.focus:
+                self._mark_focus(x, y)
+
+    def _mark_focus(self, x: int, y: int) -> None:
+        patches = optional("matplotlib.patches", "figures")
+        if self.style.transpose:
+            corner, size, at, marker = (0, y), (self.across, 1), (-0.12, y + 0.5), ">"
+        else:
+            corner, size, at, marker = (x, 0), (1, self.down), (x + 0.5, -0.36), "v"
+        frame = patches.Rectangle(corner, *size, fill=False, ec=FOCUS, lw=1.2, clip_on=False)
+        self.axes.add_patch(frame)
+        self.axes.plot(*at, marker=marker, ms=5, color=FOCUS, clip_on=False)
+
+    def _strip(self) -> None:
+        bits = self.picture.surprisal_bits
+        assert bits is not None
+        top = max(1.0, float(np.nanmax(bits, initial=0.0)))
+        part = np.nan_to_num(bits[self.band.start : self.band.stop])
+        at = np.arange(len(self.band)) + 0.5
+        layout, size = self.layout, self.style.strip
+        if self.style.transpose:
+            box = layout.box(self.x - size - 0.12, self.bottom, size, self.height)
+            axes = self.figure.add_axes(box)
+            axes.barh(at, part, height=0.8, color="#7d8590")
+            axes.set(xlim=(top, 0), ylim=(len(self.band), 0))
+            self.axes.tick_params(axis="y", pad=(size + 0.16) * 72)
+        else:
+            box = layout.box(self.x, self.bottom + self.height + 0.16, self.width, size)
+            axes = self.figure.add_axes(box)
+            axes.bar(at, part, width=0.8, color="#7d8590")
+            axes.set(xlim=(0, len(self.band)), ylim=(0, top))
+            if self.column == 0:
+                axes.set_yticks([0, top], ["0", f"{top:.0f}"], fontsize=5.5, color="#666")
+                axes.set_ylabel("surprisal\n(bits)", fontsize=5.5, color="#666", labelpad=1)
+        axes.tick_params(length=0, pad=1)
+        axes.set_facecolor("none")
+        for side, spine in axes.spines.items():
+            spine.set_visible(side == ("right" if self.style.transpose else "bottom"))
+            spine.set_color("#bbbbbb")
+        axes.set_xticks([])
+        if self.column != 0 or self.style.transpose:
+            axes.set_yticks([])
+
+
+def _head(figure: Any, layout: _Layout, panel: Panel, column: int) -> None:
+    x, _ = layout.grid(0, column)
+    top = layout.size[1]
+    room = max(layout.panel[0], layout.size[0] - x if column == len(layout.picture.panels) - 1 else 0)
+    figure.text(
+        x / layout.size[0], (top - 0.3) / top, panel.title, fontsize=11, fontweight="bold",
+        color=INK, va="center",
+    )  # fmt: skip
+    figure.text(
+        x / layout.size[0], (top - 0.46) / top, _wrapped(printable(panel.subtitle), 7.5, room),
+        fontsize=7.5, color="#555", va="top", parse_math=False,
+    )  # fmt: skip
+
+
+def _colour_bar(figure: Any, layout: _Layout, panel: Panel, column: int) -> None:
+    cm = optional("matplotlib.cm", "figures")
+    x, _ = layout.grid(0, column)
+    width = min(layout.panel[0], 3.2)
+    axes = figure.add_axes(layout.box(x, 0.62, width, 0.1))
+    bar = figure.colorbar(
+        cm.ScalarMappable(_norm(panel), _colour_map(panel)), cax=axes, orientation="horizontal"
+    )
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=6, length=2, pad=1)
+    words = _wrapped(printable(panel.meaning), 7, max(layout.panel[0], 3.2))
+    bar.set_label(words, fontsize=7, color=INK, labelpad=2, loc="left", parse_math=False)
+
+
+def _foot(figure: Any, layout: _Layout, picture: Picture) -> None:
+    marks = []
+    if picture.subject.any():
+        marks.append(("▬ subject (corrupted)", SUBJECT))
+    if picture.focus is not None:
+        marks.append(("▼ focus (its next token is explained)", FOCUS))
+    x = layout.grid(0, 0)[0]
+    for text, colour in marks:
+        figure.text(x / layout.size[0], 0.08 / layout.size[1], text, fontsize=7, color=colour)
+        x += _width(text, 7) + 0.2
+    if picture.notes:
+        note = _fitted(printable("note: " + "; ".join(picture.notes)), 7, layout.size[0] - x - 0.2)
+        figure.text(
+            x / layout.size[0], 0.08 / layout.size[1], note, fontsize=7, color="#9a1c1c",
+            parse_math=False,
+        )  # fmt: skip
+
+
+def _colour_map(panel: Panel) -> Any:
+    matplotlib = optional("matplotlib", "figures")
+    return matplotlib.colormaps[_COLOURS[panel.scale]].with_extremes(bad=EMPTY)
+
+
+def _norm(panel: Panel) -> Any:
+    colors = optional("matplotlib.colors", "figures")
+    if panel.scale == "log":
+        return colors.LogNorm(max(panel.low, 1e-12), max(panel.high, 2e-12))
+    return colors.Normalize(panel.low, panel.high)
+
+
+def _ink(colour: tuple[float, ...]) -> str:
+    """Dark or light text, whichever stands out from the cell (relative luminance, WCAG 2)."""
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
+    luminance = float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+    return INK if luminance > 0.3 else "white"
+
+
+@lru_cache(maxsize=1)
+def _known_characters() -> frozenset[int]:
+    manager = optional("matplotlib.font_manager", "figures")
+    font = manager.get_font(manager.findfont("DejaVu Sans"))
+    return frozenset(font.get_charmap())
+
+
+@lru_cache(maxsize=65536)
+def printable(text: str) -> str:
+    """The text with characters that the figure's font does not have as `‹U+4E2D›`."""
+    known = _known_characters()
+    return "".join(c if ord(c) in known else f"‹U+{ord(c):04X}›" for c in text)
+
+
+@lru_cache(maxsize=65536)
+def _width(text: str, size: float) -> float:
+    """Width of a text in inches."""
+    if not text:
+        return 0.0
+    textpath = optional("matplotlib.textpath", "figures")
+    manager = optional("matplotlib.font_manager", "figures")
+    font = manager.FontProperties(family="DejaVu Sans", size=size)
+    width, _, _ = textpath.text_to_path.get_text_width_height_descent(text, font, ismath=False)
+    return float(width) / 72
+
+
+def _fitted(text: str, size: float, room: float) -> str:
+    """The text, shortened with an ellipsis until it fits; empty where nothing would be left."""
+    if _width(text, size) <= room:
+        return text
+    for end in range(len(text) - 1, 0, -1):
+        if _width(text[:end] + "…", size) <= room:
+            return text[:end] + "…"
+    return ""
+
+
+def _wrapped(text: str, size: float, room: float) -> str:
+    """The text in lines that fit."""
+    lines = [""]
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and _width(longer, size) > room:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return "\n".join(lines)

@@ -1,0 +1,204 @@
+"""A result as a panel: one value, one text and one mark a cell, and what the colours mean.
+
+Figures, tables and pages draw panels; they need not know which result a panel came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from twinlens.errors import InputError
+from twinlens.results import LensResult, Result, Tokens, TraceResult
+
+_LENS_WORDS = {
+    "probability": "probability of {target}",
+    "log_probability": "log probability of {target} (nats)",
+    "logit": "logit of {target}",
+    "rank": "rank of {target} (1 = first)",
+    "surprisal": "surprisal of {target} (nats)",
+    "entropy": "entropy (nats)",
+    "top_probability": "probability of the cell's own top token",
+    "top_logit": "logit of the cell's own top token",
+    "kl_final_to_layer": "KL from the last row to the cell (nats)",
+    "kl_layer_to_final": "KL from the cell to the last row (nats)",
+}
+_TARGET_WORDS = {"final": "the model's final prediction", "next": "the true next token"}
+_LOG_SCALED = ("rank",)
+_WORTH_A_NUMBER = 0.2  # of the largest effect: from here on a cell shows its number
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One grid of the picture. `values` may have a last axis of parts inside a cell (heads)."""
+
+    title: str
+    subtitle: str
+    rows: tuple[str, ...]
+    values: Float[np.ndarray, "row token *part"]
+    meaning: str
+    scale: Literal["sequential", "diverging", "log"]
+    low: float
+    high: float
+    texts: Sequence[Sequence[str]] | None = None
+    stars: Bool[np.ndarray, "row token"] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """Panels over the same tokens and rows, and what is marked on the tokens."""
+
+    tokens: Tokens
+    panels: tuple[Panel, ...]
+    surprisal_bits: Float[np.ndarray, " token"] | None
+    subject: Bool[np.ndarray, " token"]
+    focus: int | None
+    notes: tuple[str, ...]
+
+
+def picture(
+    results: Sequence[Result], *, lens_metric: str | None = None, lens_target: str | int = "final"
+) -> Picture:
+    """Panels of results of the same prompt, on the same rows: lens first, trace after it.
+
+    Raises `InputError` where the results are not of the same tokens or model.
+    """
+    if not results:
+        raise InputError("nothing to show; give a LensResult, a TraceResult, or both")
+    for result in results:
+        if not isinstance(result, LensResult | TraceResult):
+            raise InputError(
+                f"cannot show a {type(result).__name__}; expected a LensResult or TraceResult"
+            )
+    _refuse_strangers(results)
+    rows = max((result.layers for result in results), key=len)
+    lenses = [r for r in results if isinstance(r, LensResult)]
+    traces = [r for r in results if isinstance(r, TraceResult)]
+    panels = [_lens_panel(r, rows, lens_metric, lens_target) for r in lenses]
+    panels += [_trace_panel(r, rows) for r in traces]
+    subjects = [r.subject_mask for r in traces]
+    focuses = {r.focus for r in traces}
+    return Picture(
+        tokens=results[0].tokens,
+        panels=tuple(panels),
+        surprisal_bits=lenses[0].surprisal_bits if lenses else None,
+        subject=np.logical_or.reduce(subjects) if subjects else np.zeros(len(panels[0].values[0]), bool),
+        focus=focuses.pop() if len(focuses) == 1 else None,
+        notes=tuple(dict.fromkeys(note for r in results for note in r.notes)),
+    )
+
+
+def _refuse_strangers(results: Sequence[Result]) -> None:
+    first = results[0]
+    for other in results[1:]:
+        if not np.array_equal(first.tokens.ids, other.tokens.ids):
+            raise InputError(
+                f"the results are of different prompts ({len(first.tokens)} and"
+                f" {len(other.tokens)} tokens); one picture needs the same tokens"
+            )
+        if not set(other.layers) <= set(first.layers) | {"embed"} and not set(
+            first.layers
+        ) <= set(other.layers) | {"embed"}:
+            raise InputError("the results have different layers: they are of different models")
+
+
+def _lens_panel(
+    lens: LensResult, rows: tuple[str, ...], metric: str | None, target: str | int
+) -> Panel:
+    contributions = lens.rows in ("attn", "mlp")
+    metric = metric or ("logit" if contributions else "probability")
+    values = _on_rows(lens.metric(metric, target), lens.layers, rows)
+    low, high = _range(values)
+    if metric in ("probability", "top_probability"):
+        low, high = 0.0, 1.0
+    diverging = metric in ("logit", "top_logit") and low < 0
+    name = _TARGET_WORDS.get(str(target), f"the token {target}")
+    if diverging:
+        low, high = -max(-low, high), max(-low, high)
+    texts = [[lens.label(i) for i in row] for row in lens.top_ids[:, :, 0]]
+    by_row = dict(zip(lens.layers, texts, strict=True))
+    stars = _on_rows(lens.right().astype(float), lens.layers, rows) == 1
+    what = f"contribution of {lens.rows}" if contributions else "what each layer would say"
+    return Panel(
+        title="logit lens",
+        subtitle=f"{what}; text: the cell's top token, ★ where it is the true next one",
+        rows=rows,
+        values=values,
+        meaning=_LENS_WORDS[metric].format(target=name),
+        scale="diverging" if diverging else "log" if metric in _LOG_SCALED else "sequential",
+        low=low,
+        high=high,
+        texts=[by_row.get(row, [""] * len(lens.tokens)) for row in rows],
+        stars=stars,
+    )
+
+
+def _trace_panel(trace: TraceResult, rows: tuple[str, ...]) -> Panel:
+    effects = trace.effects()
+    limit = float(np.nanmax(np.abs(effects), initial=0.0)) or 1.0
+    verb = "restored" if trace.direction == "denoise" else "corrupted"
+    window = f", {trace.window} layers together" if trace.window > 1 else ""
+    heads = f" (in each cell: heads 0 to {effects.shape[-1] - 1})" if effects.ndim > 2 else ""
+    effect = "gained" if trace.direction == "denoise" else "lost"
+    metric = trace.metric.replace("_", " ")
+    shown = np.abs(effects) >= _WORTH_A_NUMBER * limit
+    if trace.metric == "kl":
+        metric = "KL from the clean prediction (nats)"
+    return Panel(
+        title=f"causal trace: {trace.kind}",
+        subtitle=(
+            f"{trace.label(trace.answer)}: {metric} clean {trace.clean:.3f}, corrupted"
+            f" {trace.corrupted:.3f} ({_corruption(trace)})"
+        ),
+        rows=rows,
+        values=_on_rows(effects, trace.layers, rows),
+        meaning=(
+            f"{metric} of {trace.label(trace.answer)} {effect} when this"
+            f" {trace.kind} state is {verb}{window}{heads}"
+        ),
+        scale="diverging",
+        low=-limit,
+        high=limit,
+        texts=None if effects.ndim > 2 else _numbers(trace, effects, shown, rows),
+    )
+
+
+def _corruption(trace: TraceResult) -> str:
+    settings, n = trace.settings, trace.samples.shape[-1]
+    if settings.get("corruption") == "replace":
+        return f"mean of {n} replacements" if n > 1 else "subject replaced"
+    sigma = settings.get("sigma")
+    return f"mean of {n} noise samples" + (f", σ = {sigma:.3g}" if sigma else "")
+
+
+def _numbers(
+    trace: TraceResult, effects: np.ndarray, shown: np.ndarray, rows: tuple[str, ...]
+) -> list[list[str]]:
+    """The effect as text where it is large, so that the strongest cells can be read off."""
+    texts = [[""] * len(trace.tokens) for _ in rows]
+    for layer, token in np.argwhere(shown & (effects != 0)):
+        row = rows.index(trace.layers[layer])
+        texts[row][token] = f"{effects[layer, token]:+.2g}".replace("-", "−")
+    return texts
+
+
+def _on_rows(
+    values: Float[np.ndarray, "layer token *part"], layers: tuple[str, ...], rows: tuple[str, ...]
+) -> Float[np.ndarray, "row token *part"]:
+    """The values on the picture's rows; rows that the result does not have are NaN."""
+    placed = np.full((len(rows), *values.shape[1:]), np.nan)
+    for layer, value in zip(layers, values, strict=True):
+        placed[rows.index(layer)] = value
+    return placed
+
+
+def _range(values: np.ndarray) -> tuple[float, float]:
+    known = values[np.isfinite(values)]
+    if not known.size:
+        return 0.0, 1.0
+    low, high = float(known.min()), float(known.max())
+    return (low, high) if high > low else (low - 0.5, high + 0.5)

@@ -1,0 +1,91 @@
+"""The twin picture: what each layer would say beside what the answer depends on, on one grid."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twinlens.errors import InputError
+from twinlens.results import Result
+from twinlens.results.storage import replacing
+from twinlens.show.panels import Picture, picture
+
+FORMATS = (".png", ".svg", ".pdf")
+
+
+@dataclass(frozen=True, eq=False)
+class TwinView:
+    """A picture that shows itself in a notebook and saves itself to a file."""
+
+    picture: Picture
+    columns: int | None = None
+    crop: tuple[int, int] | None = None
+    flip: bool = False
+    transpose: bool = False
+
+    def figure(self) -> Any:
+        """The picture as a `matplotlib.figure.Figure`."""
+        from twinlens.show.figure import Style, draw
+
+        return draw(self.picture, Style(self.columns, self.crop, self.flip, self.transpose))
+
+    def save(self, path: str | Path, *, dpi: int = 160) -> Path:
+        """Write the picture as .png, .svg or .pdf; the file appears whole or not at all.
+
+        Needs no screen. Raises `InputError` for another ending, `ResultFileError` where the file
+        cannot be written, `MissingExtraError` without matplotlib.
+        """
+        path = Path(path)
+        check_format(path)
+        payload = self._render(path.suffix[1:].lower(), dpi)
+        with replacing(path) as temporary:
+            temporary.write_bytes(payload)
+        return path
+
+    def _repr_png_(self) -> bytes:
+        return self._render("png", 110)
+
+    def _render(self, file_format: str, dpi: int) -> bytes:
+        import matplotlib
+
+        buffer = io.BytesIO()
+        width, height = (figure := self.figure()).get_size_inches()
+        dpi = min(dpi, int(60_000 / max(width, height)))  # no side beyond what PNG readers take
+        # The same picture gives the same bytes: no clock, and fixed names inside the SVG.
+        metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(file_format)
+        with matplotlib.rc_context({"svg.hashsalt": "twinlens", "svg.fonttype": "none"}):
+            figure.savefig(buffer, format=file_format, dpi=dpi, metadata=metadata)
+        return buffer.getvalue()
+
+
+def twin(
+    *results: Result,
+    lens_metric: str | None = None,
+    lens_target: str | int = "final",
+    columns: int | None = None,
+    crop: tuple[int, int] | None = None,
+    flip: bool = False,
+    transpose: bool = False,
+) -> TwinView:
+    """One picture of a lens and a trace of the same prompt (either may be alone, or several).
+
+    Layers run top to bottom, tokens left to right, and a cell is at the same place in every panel.
+    `lens_metric` and `lens_target` choose the lens' colour (see `LensResult.metric`). `columns`:
+    tokens a band before the picture goes on below (default: by the length of the prompt). `crop`:
+    show only the tokens `(start, stop)`. `flip`: layers from bottom to top; `transpose`: tokens from top to bottom.
+
+    Raises `InputError` where the results are not of the same tokens or rows.
+    """
+    shown = picture(results, lens_metric=lens_metric, lens_target=lens_target)
+    return TwinView(shown, columns, crop, flip, transpose)
+
+
+def check_format(path: Path) -> None:
+    """Raises `InputError` where a picture cannot be written with this ending."""
+    if path.suffix.lower() not in FORMATS:
+        raise InputError(
+            f"cannot write a picture to {str(path)!r}; choose a name that ends in"
+            f" {', '.join(FORMATS)}"
+        )
