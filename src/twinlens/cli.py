@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 app = App(
     name="twinlens",
+    default_parameter=Parameter(show_default=lambda value: value or None),
     help="See what each layer of a language model would say, beside what its answer depends on.",
     version=__version__,
     usage="Usage: twinlens COMMAND [--settings FILE.toml] ...",
@@ -185,10 +186,12 @@ def _load(source: str, options: ModelOptions, *, quiet: bool) -> Model:
 
     console = Console(stderr=True, quiet=quiet)
     with console.status("importing torch and transformers"):
+        import huggingface_hub
         import transformers
 
         from twinlens.model.load import load
 
+    huggingface_hub.utils.logging.set_verbosity(50)  # its retries end in our one line
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     with console.status(f"loading {source}"):
@@ -217,11 +220,12 @@ def _measure(
 
     target = _token(lens.lens_target, "--lens-target")
     extra = [] if target in ("final", "next") else [target]
-    results: list[Result] = [
+    results: list[Result] = []
+    results.append(
         logit_lens(
             model, prompt, rows=lens.rows, targets=extra, top_k=lens.top_k, progress=progress
         )
-    ]
+    )
     subjects = [*asked.subject, *(_span(text, "--subject-tokens") for text in asked.subject_tokens)]
     if subjects or corruption.counterfactual is not None:
         with warnings.catch_warnings():
@@ -232,12 +236,12 @@ def _measure(
                     prompt,
                     subjects or None,
                     focus=_position(asked.focus),
-                    answer=_token(asked.answer, "--answer"),
+                    answer=_token_or_none(asked.answer, "--answer"),
                     kind=asked.kind,
                     window=asked.window,
                     corruption=_corruption(corruption),
                     metric=asked.metric,
-                    foil=_token(asked.foil, "--foil"),
+                    foil=_token_or_none(asked.foil, "--foil"),
                     direction=asked.direction,
                     batch_tokens=asked.batch_tokens,
                     progress=progress,
@@ -268,11 +272,10 @@ def _show(
     from twinlens.show.table import table
     from twinlens.show.twin import twin
 
-    target = _token(lens.lens_target, "--lens-target")
     view = twin(
         *results,
         lens_metric=lens.lens_metric,
-        lens_target=target if target is not None else "final",
+        lens_target=_token(lens.lens_target, "--lens-target"),
         columns=output.columns,
         crop=None if output.crop is None else _span(output.crop, "--crop"),
         flip=output.flip,
@@ -346,9 +349,13 @@ def _position(text: str) -> int | str:
         return text
 
 
-def _token(text: str | None, option: str) -> str | int | None:
+def _token_or_none(text: str | None, option: str) -> str | int | None:
+    return None if text is None else _token(text, option)
+
+
+def _token(text: str, option: str) -> str | int:
     """`#1234` is a token id, everything else is text."""
-    if text is None or not (text.startswith("#") and len(text) > 1):
+    if not (text.startswith("#") and len(text) > 1):
         return text
     if not text[1:].isdecimal():
         raise InputError(f"{option} {text!r} is no token id; expected # and a number, or text")
@@ -360,4 +367,3 @@ def _span(text: str, option: str) -> tuple[int, int]:
     if not (colon and start.strip().isdecimal() and stop.strip().isdecimal()):
         raise InputError(f"{option} {text!r} is no span of tokens; expected START:STOP, e.g. 3:5")
     return int(start), int(stop)
-

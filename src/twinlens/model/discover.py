@@ -168,7 +168,9 @@ def _projection(block: nn.Module, path: str | None, calls: dict[nn.Module, _Call
         call, weight = calls.get(module), getattr(module, "weight", None)
         if call is None or call.made is None or weight is None or weight.dim() != 2:
             continue
-        if any(x.numel() == call.made.numel() and torch.equal(x.reshape(-1), call.made.reshape(-1))
-               for x in wanted):
+        if any(
+            x.numel() == call.made.numel() and torch.equal(x.reshape(-1), call.made.reshape(-1))
+            for x in wanted
+        ):
             return name
     return None

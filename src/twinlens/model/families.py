@@ -19,9 +19,7 @@ _LLAMA = Anatomy(
 )
 
 # The sub-block's output passes a norm before it is added: the norm's output is the contribution.
-_POST_NORMED = replace(
-    _LLAMA, attn="post_attention_layernorm", mlp="post_feedforward_layernorm"
-)
+_POST_NORMED = replace(_LLAMA, attn="post_attention_layernorm", mlp="post_feedforward_layernorm")
 
 _GPT2 = Anatomy(
     family="gpt2",

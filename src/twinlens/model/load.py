@@ -40,7 +40,8 @@ def load(
     Hugging Face model in memory (then `tokenizer` must be given). `dtype` (default: the
     checkpoint's own), `revision` and `device_map` are passed to transformers; only safetensors are
     read and no code from the checkpoint is run unless `trust_remote_code=True`. `anatomy` replaces
-    the row of the family table. Dropout is switched off.
+    the row of the family table. Dropout is switched off. A model in memory is used as it is, and
+    moved in place where `device` or `dtype` say so.
 
     Raises `LoadError` where the files, the tokenizer or the device do not serve, and `AnatomyError`
     where the parts of the model are not found. What the anatomy says is proved by numbers before
@@ -48,6 +49,8 @@ def load(
     """
     torch_dtype = _dtype(dtype)
     torch_device = _device(device)
+    if device is not None and device_map is not None:
+        raise LoadError("device and device_map were both given; give one of them")
     if isinstance(source, str | Path):
         hf, tokenizer = _from_files(
             source, tokenizer, torch_dtype, revision, device_map, trust_remote_code
@@ -56,10 +59,7 @@ def load(
     else:
         hf, name = _from_memory(source, tokenizer, revision, device_map), _memory_name(source)
         hf = hf if torch_dtype is None else hf.to(torch_dtype)
-    if torch_device is not None:
-        if device_map is not None:
-            raise LoadError("device and device_map were both given; give one of them")
-        hf = hf.to(torch_device)
+    hf = hf if torch_device is None else hf.to(torch_device)
     hf.eval()
     _refuse_foreign_tokenizer(hf, tokenizer, name)
     return Model(hf, tokenizer, anatomy or find_anatomy(hf), name)
@@ -89,7 +89,7 @@ def _from_files(
     where = _checked_source(source)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
-        hf, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             where,
             use_safetensors=True,
             dtype="auto" if dtype is None else dtype,
@@ -98,7 +98,11 @@ def _from_files(
             **{k: v for k, v in options.items() if v is not None},
         )
     except Exception as error:  # transformers raises many kinds: all become one named error
-        raise LoadError(f"cannot load the model {str(source)!r}: {_first_line(error)}") from error
+        what = "" if Path(where).is_dir() else " (no directory, so read as a hub id)"
+        raise LoadError(
+            f"cannot load the model {str(source)!r}{what}: {_first_line(error)}"
+        ) from error
+    hf, report = loaded
     _refuse_incomplete(report, source)
     if tokenizer is None:
         try:
@@ -113,7 +117,8 @@ def _from_files(
 
 
 def _from_memory(source: Any, tokenizer: Any, revision: str | None, device_map: Any) -> Any:
-    if not isinstance(source, torch.nn.Module) or not hasattr(source, "get_input_embeddings"):
+    is_module = isinstance(source, torch.nn.Module)
+    if not is_module or not hasattr(source, "get_output_embeddings"):
         raise LoadError(
             f"cannot look inside a {type(source).__name__}; expected a directory, a hub id or a"
             " Hugging Face causal language model"
@@ -136,7 +141,9 @@ def _checked_source(source: str | Path) -> str:
     if path.exists():
         raise LoadError(f"{str(source)!r} is a file; expected the directory of a model")
     if isinstance(source, Path) or not _HUB_ID.fullmatch(source):
-        raise LoadError(f"{str(source)!r} is neither an existing directory nor a hub id (owner/name)")
+        raise LoadError(
+            f"{str(source)!r} is neither an existing directory nor a hub id (owner/name)"
+        )
     return source
 
 

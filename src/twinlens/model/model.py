@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -77,15 +77,20 @@ class Model:
         """Width of the residual stream."""
         return int(self.config.hidden_size)
 
+    @cached_property
+    def embedding_weight(self) -> Tensor:
+        """The matrix of the token embedding, `[token id, width]`."""
+        return cast(Tensor, self.embedding.weight)
+
     @property
     def n_vocab(self) -> int:
         """Number of rows of the unembedding."""
-        return int(self.module(self.anatomy.unembed).weight.shape[0])
+        return int(cast(Tensor, self.module(self.anatomy.unembed).weight).shape[0])
 
     @property
     def n_embeddings(self) -> int:
         """Number of rows of the token embedding."""
-        return int(self.embedding.weight.shape[0])
+        return int(self.embedding_weight.shape[0])
 
     @property
     def context(self) -> int | None:
@@ -96,12 +101,12 @@ class Model:
     @property
     def device(self) -> torch.device:
         """Where token ids enter the model."""
-        return self.embedding.weight.device
+        return self.embedding_weight.device
 
     @property
     def dtype(self) -> torch.dtype:
         """Number type of the weights."""
-        return self.embedding.weight.dtype
+        return self.embedding_weight.dtype
 
     @property
     def site_kinds(self) -> tuple[SiteKind, ...]:

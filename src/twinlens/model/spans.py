@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 from jaxtyping import Bool
@@ -30,12 +31,13 @@ def occurrences(tokens: Tokens, text: str) -> list[Span]:
 def subject_mask(tokens: Tokens, subject: Subject, focus: int) -> Bool[np.ndarray, " token"]:
     """The tokens of the subject: bool `[token]`.
 
-    `subject` is a text (every occurrence before the focus; where there is none, the one that ends at
-    the focus), a token span `(start, stop)`, or several of both. Raises `SubjectError` where it is not in the prompt, lies
-    after the focus, or is no span of it.
+    `subject` is a text (every occurrence before the focus; where there is none, the one that ends
+    at the focus), a token span `(start, stop)`, or several of both. Raises `SubjectError` where it
+    is not in the prompt, lies after the focus, or is no span of it.
     """
     mask = np.zeros(len(tokens), dtype=bool)
-    parts = [subject] if isinstance(subject, str) or _is_span(subject) else list(subject)
+    alone = isinstance(subject, str) or _is_span(subject)
+    parts = cast("list[str | Span]", [subject] if alone else list(subject))
     if not parts:
         raise SubjectError("the subject is empty; give the text to corrupt, or a token span")
     for part in parts:

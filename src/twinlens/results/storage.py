@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def open_result(path: str | Path) -> Result:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Generator[Path]:
     """A temporary file beside `path` that takes its place when the block ends without error.
 
     Raises `ResultFileError` where the folder does not exist or cannot be written.

@@ -6,7 +6,7 @@ import contextlib
 import gc
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TypeVar
 
 import torch
@@ -31,21 +31,20 @@ def in_batches(
     start = 0
     while start < len(items):
         batch = items[start : start + size]
-        smaller = False
+        done: list[Done] = []
         try:
-            done = work(batch)
+            done.append(work(batch))
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if len(batch) == 1 or not is_out_of_memory(error):
                 raise
-            smaller = True
-        if smaller:  # outside the handler, so that the failed pass can be freed
+        if not done:  # outside the handler, so that the failed pass can be freed
             size = len(batch) // 2
             free_memory()
             if on_smaller is not None:
                 on_smaller(size)
             continue
         start += len(batch)
-        yield done
+        yield done[0]
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -63,9 +62,7 @@ def free_memory() -> None:
 
 
 @contextlib.contextmanager
-def counting(
-    total: int, label: str, progress: Progress = None
-) -> Iterator[Callable[[int], None]]:
+def counting(total: int, label: str, progress: Progress = None) -> Generator[Callable[[int], None]]:
     """A function that is told how many of `total` steps were done since the last call.
 
     `progress`: a function `(done, total)`, False for silence, True for a bar on standard error,
@@ -88,7 +85,7 @@ def counting(
 
 
 @contextlib.contextmanager
-def _late_bar(total: int, label: str) -> Iterator[Callable[[int], None]]:
+def _late_bar(total: int, label: str) -> Generator[Callable[[int], None]]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,

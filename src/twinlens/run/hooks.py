@@ -7,10 +7,10 @@ value to go on with. Reading gives back what it got; replacing gives back someth
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from twinlens.model.anatomy import Site
@@ -20,7 +20,7 @@ Change = Callable[[Tensor], Tensor]
 
 
 @contextlib.contextmanager
-def hooked(model: Model, changes: Mapping[Site, Change], rows: int) -> Iterator[None]:
+def hooked(model: Model, changes: Mapping[Site, Change], rows: int) -> Generator[None]:
     """Within this context every site in `changes` passes its value through its function.
 
     `rows` is the batch size of the passes within: some families flatten `[row, token]` into one
@@ -35,11 +35,12 @@ def hooked(model: Model, changes: Mapping[Site, Change], rows: int) -> Iterator[
 
 
 @contextlib.contextmanager
-def hooked_embedding(model: Model, change: Change | None) -> Iterator[None]:
+def hooked_embedding(model: Model, change: Change | None) -> Generator[None]:
     """Within this context the output of the token embedding passes through `change`."""
     handle = None
     if change is not None:
-        handle = model.embedding.register_forward_hook(lambda _m, _args, made: change(made))
+        noised = change
+        handle = model.embedding.register_forward_hook(lambda *call: noised(call[-1]))
     try:
         yield
     finally:
@@ -52,9 +53,11 @@ def _hook(model: Model, site: Site, change: Change, rows: int) -> RemovableHandl
     apply = _in_three_axes(change, rows)
     if not model.anatomy.is_input(site.kind):
         return module.register_forward_hook(lambda _m, _args, made: _in_output(made, apply))
-    return module.register_forward_pre_hook(
-        lambda _m, args, kwargs: _in_input(args, kwargs, apply), with_kwargs=True
-    )
+
+    def before(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return _in_input(args, kwargs, apply)
+
+    return module.register_forward_pre_hook(before, with_kwargs=True)
 
 
 def _in_three_axes(change: Change, rows: int) -> Change:

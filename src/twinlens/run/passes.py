@@ -174,9 +174,7 @@ def _replacements(
     return {site: _write(model, source[site], part, samples) for site, part in todo.items()}
 
 
-def _write(
-    model: Model, clean: Tensor, part: list[tuple[int, State]], samples: int
-) -> Change:
+def _write(model: Model, clean: Tensor, part: list[tuple[int, State]], samples: int) -> Change:
     def change(value: Tensor) -> Tensor:
         changed = value.clone()
         sample = torch.arange(samples, device=value.device)

@@ -121,7 +121,7 @@ def corrupt(
 def _noised(
     model: Model, tokens: Tokens, rule: Noise, mask: Bool[np.ndarray, " token"]
 ) -> Corrupted:
-    width = int(model.embedding.weight.shape[1])
+    width = int(model.embedding_weight.shape[1])
     shape = (rule.samples, int(mask.sum()), width)
     settings = {"corruption": "noise", **asdict(rule)}
     noise = _draw(rule, shape)
@@ -164,7 +164,7 @@ def embedding_moments(
 ) -> tuple[Float[np.ndarray, " width"], Float[np.ndarray, "width width"]]:
     """Mean of the embeddings and the symmetric square root of their covariance."""
     if "embedding_moments" not in model._memo:
-        width = int(model.embedding.weight.shape[1])
+        width = int(model.embedding_weight.shape[1])
         n, total, outer = 0, np.zeros(width), np.zeros((width, width))
         for rows in _embedding_rows(model):
             n += rows.shape[0]
@@ -206,14 +206,12 @@ def _replaced(
     if mask is not None and (differs & ~mask).any():
         where = ", ".join(tokens.labels[i] for i in np.flatnonzero(differs & ~mask)[:5])
         raise CorruptionError(f"the replacement also changes tokens outside the subject: {where}")
-    settings = {"corruption": "replace", "prompt": rule.prompt}
-    settings["subjects"] = None if rule.subjects is None else list(rule.subjects)
+    subjects = None if rule.subjects is None else list(rule.subjects)
+    settings = {"corruption": "replace", "prompt": rule.prompt, "subjects": subjects}
     return Corrupted(Inputs(torch.from_numpy(ids)), differs if mask is None else mask, settings)
 
 
-def _with_subject(
-    tokens: Tokens, mask: Bool[np.ndarray, " token"] | None, other: str
-) -> str:
+def _with_subject(tokens: Tokens, mask: Bool[np.ndarray, " token"] | None, other: str) -> str:
     """The prompt's text with every span of the subject replaced."""
     if mask is None:
         raise CorruptionError("Replace(subjects=...) needs a subject to replace")
@@ -228,8 +226,20 @@ def _with_subject(
 
 
 def _refuse_other_length(tokens: Tokens, other: Tokens) -> None:
-    if len(other) != len(tokens):
-        raise CorruptionError(
-            f"the replacement has {len(other)} tokens, the prompt {len(tokens)}; they must be as"
-            f" many: {' '.join(other.labels)} against {' '.join(tokens.labels)}"
-        )
+    if len(other) == len(tokens):
+        return
+    ours, theirs = list(tokens.labels), list(other.labels)
+    for _ in range(2):  # drop what both begin with, then, turned round, what both end with
+        while ours and theirs and ours[0] == theirs[0]:
+            del ours[0], theirs[0]
+        ours.reverse()
+        theirs.reverse()
+    raise CorruptionError(
+        f"the replacement has {len(other)} tokens, the prompt {len(tokens)}; they must be as many."
+        f" Where they differ: {_some(theirs)} against {_some(ours)}"
+    )
+
+
+def _some(labels: list[str]) -> str:
+    more = " …" if len(labels) > 12 else ""
+    return f"{len(labels)} ({' '.join(labels[:12])}{more})"

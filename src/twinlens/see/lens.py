@@ -75,7 +75,7 @@ def logit_lens(
         provenance=provenance(model),
         rows=rows,
         targets=("final", "next", *map(str, targets)),
-        **cells,
+        **cells,  # pyright: ignore[reportArgumentType]
     )
 
 
@@ -180,7 +180,9 @@ def _by_strips(
     if logits.device.type == "cpu":
         size = max(1, _STRIP_NUMBERS // logits.shape[1])
     strips = [
-        _reduce(logits[i : i + size], final_log_probs[i : i + size], targets[:, i : i + size], top_k)
+        _reduce(
+            logits[i : i + size], final_log_probs[i : i + size], targets[:, i : i + size], top_k
+        )
         for i in range(0, logits.shape[0], size)
     ]
     return {name: torch.cat([strip[name] for strip in strips]) for name in strips[0]}

@@ -88,9 +88,7 @@ def encoded(model: Model, prompt: str | Tokens) -> Tokens:
     return prompt if isinstance(prompt, Tokens) else model.encode(prompt)
 
 
-def token_id(
-    model: Model, tokens: Tokens, position: int, given: str | int, what: str
-) -> int:
+def token_id(model: Model, tokens: Tokens, position: int, given: str | int, what: str) -> int:
     """The id of the token that is meant at a position: an id, "next", or the text of one token.
 
     Raises `AnswerError` where it is none.

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from twinlens.errors import SubjectError
-from twinlens.model.anatomy import Site
+from twinlens.model.anatomy import Site, SiteKind
 from twinlens.model.model import Model
 from twinlens.model.spans import Subject
 from twinlens.results import Tokens, TraceResult
@@ -140,9 +140,7 @@ def _run_both(model: Model, question: Question, corrupted: Corrupted, batch_toke
     return _Runs(
         clean=clean,
         corrupted=other,
-        base=other_inputs
-        if denoise
-        else Inputs(clean_inputs.ids.expand(other_inputs.samples, -1)),
+        base=other_inputs if denoise else Inputs(clean_inputs.ids.expand(other_inputs.samples, -1)),
         source=clean if denoise else other,
         answer=answer,
         top=top,
@@ -180,7 +178,7 @@ def _restore_all(
     return samples, notes
 
 
-def _kinds(kind: Kind) -> tuple[Kind | str, ...]:
+def _kinds(kind: Kind) -> tuple[SiteKind, ...]:
     return ("embed", "block") if kind == "block" else (kind,)
 
 

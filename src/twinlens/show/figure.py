@@ -41,7 +41,7 @@ class Style:
 
 
 def draw(picture: Picture, style: Style) -> Any:
-    """The picture as a `matplotlib.figure.Figure`. Raises `MissingExtraError` without matplotlib."""
+    """The picture as a `matplotlib.figure.Figure` (`MissingExtraError` without matplotlib)."""
     figure_module = optional("matplotlib.figure", "figures")
     layout = _Layout(picture, style)
     figure = figure_module.Figure(figsize=layout.size, facecolor="white")
@@ -260,7 +260,7 @@ class _Band:
             if token == self.picture.focus:
                 self._mark_focus(x, y)
 
-    def _mark_focus(self, x: int, y: int) -> None:
+    def _mark_focus(self, x: float, y: float) -> None:
         patches = optional("matplotlib.patches", "figures")
         if self.style.transpose:
             corner, size, at, marker = (0, y), (self.across, 1), (-0.12, y + 0.5), ">"
@@ -304,7 +304,9 @@ class _Band:
 def _head(figure: Any, layout: _Layout, panel: Panel, column: int) -> None:
     x, _ = layout.grid(0, column)
     top = layout.size[1]
-    room = max(layout.panel[0], layout.size[0] - x if column == len(layout.picture.panels) - 1 else 0)
+    room = max(
+        layout.panel[0], layout.size[0] - x if column == len(layout.picture.panels) - 1 else 0
+    )
     figure.text(
         x / layout.size[0], (top - 0.3) / top, panel.title, fontsize=11, fontweight="bold",
         color=INK, va="center",

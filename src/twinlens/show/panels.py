@@ -86,7 +86,9 @@ def picture(
         tokens=results[0].tokens,
         panels=tuple(panels),
         surprisal_bits=lenses[0].surprisal_bits if lenses else None,
-        subject=np.logical_or.reduce(subjects) if subjects else np.zeros(len(panels[0].values[0]), bool),
+        subject=np.logical_or.reduce(subjects)
+        if subjects
+        else np.zeros(len(panels[0].values[0]), bool),
         focus=focuses.pop() if len(focuses) == 1 else None,
         notes=tuple(dict.fromkeys(note for r in results for note in r.notes)),
     )
@@ -100,9 +102,9 @@ def _refuse_strangers(results: Sequence[Result]) -> None:
                 f"the results are of different prompts ({len(first.tokens)} and"
                 f" {len(other.tokens)} tokens); one picture needs the same tokens"
             )
-        if not set(other.layers) <= set(first.layers) | {"embed"} and not set(
-            first.layers
-        ) <= set(other.layers) | {"embed"}:
+        if not set(other.layers) <= set(first.layers) | {"embed"} and not set(first.layers) <= set(
+            other.layers
+        ) | {"embed"}:
             raise InputError("the results have different layers: they are of different models")
 
 

@@ -25,7 +25,10 @@ def table(picture: Picture, width: int) -> RenderableType:
     parts: list[RenderableType] = []
     for panel in picture.panels:
         title = Text(panel.title, style="bold")
-        parts += [title.append(f"  {panel.subtitle}", style="not bold dim"), _grid(picture, panel, shown)]
+        parts += [
+            title.append(f"  {panel.subtitle}", style="not bold dim"),
+            _grid(picture, panel, shown),
+        ]
         if panel.values.ndim > 2:
             parts.append(Text("(the strongest part of each cell)", style="dim"))
     left_out = len(picture.tokens) - len(shown)
@@ -42,7 +45,7 @@ def _columns(picture: Picture, room: int) -> list[int]:
         return list(range(n))
     worth = np.linspace(0, 1e-6, n)  # the later, the better, where nothing else decides
     for panel in picture.panels:
-        if panel.scale == "diverging" and panel.texts is not None or panel.values.ndim > 2:
+        if (panel.scale == "diverging" and panel.texts is not None) or panel.values.ndim > 2:
             strength = np.abs(np.nan_to_num(panel.values)).reshape(len(panel.rows), n, -1)
             worth += strength.max(axis=(0, 2)) / (strength.max() or 1.0)
     worth[picture.subject] += 10

@@ -74,7 +74,8 @@ def twin(
     Layers run top to bottom, tokens left to right, and a cell is at the same place in every panel.
     `lens_metric` and `lens_target` choose the lens' colour (see `LensResult.metric`). `columns`:
     tokens a band before the picture goes on below (default: by the length of the prompt). `crop`:
-    show only the tokens `(start, stop)`. `flip`: layers from bottom to top; `transpose`: tokens from top to bottom.
+    show only the tokens `(start, stop)`. `flip`: layers from bottom to top; `transpose`: tokens
+    from top to bottom.
 
     Raises `InputError` where the results are not of the same tokens or rows.
     """
