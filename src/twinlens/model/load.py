@@ -117,8 +117,7 @@ def _from_files(
 
 
 def _from_memory(source: Any, tokenizer: Any, revision: str | None, device_map: Any) -> Any:
-    is_module = isinstance(source, torch.nn.Module)
-    if not is_module or not hasattr(source, "get_output_embeddings"):
+    if not (isinstance(source, torch.nn.Module) and hasattr(source, "get_output_embeddings")):
         raise LoadError(
             f"cannot look inside a {type(source).__name__}; expected a directory, a hub id or a"
             " Hugging Face causal language model"
@@ -127,9 +126,10 @@ def _from_memory(source: Any, tokenizer: Any, revision: str | None, device_map: 
         raise LoadError("a model in memory needs its tokenizer: tl.load(model, tokenizer=tok)")
     if revision is not None or device_map is not None:
         raise LoadError("revision and device_map apply to files; the model is already in memory")
-    if source.get_output_embeddings() is None:
+    model: Any = source
+    if model.get_output_embeddings() is None:
         raise LoadError(f"{type(source).__name__} has no language-model head; load the causal LM")
-    return source
+    return model
 
 
 def _checked_source(source: str | Path) -> str:

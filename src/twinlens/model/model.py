@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -184,10 +184,9 @@ class Model:
         """What a token looks like: `␣Paris`, `⏎`, `‹E2 82›`, `<s>`."""
         return _tokens.labels(self.tokenizer, [token_id])[0]
 
-    def vocabulary(self, ids: Int[Tensor, "..."] | Sequence[int]) -> dict[int, str]:
-        """Labels of the distinct tokens among `ids` (negative ids mean "no token")."""
-        flat = ids.flatten().tolist() if isinstance(ids, Tensor) else list(ids)
-        known = sorted({int(i) for i in flat if i >= 0})
+    def vocabulary(self, *ids: Int[np.ndarray, "..."]) -> dict[int, str]:
+        """Labels of the distinct tokens among arrays of ids (negative ids mean "no token")."""
+        known = sorted({i for array in ids for i in array.ravel().tolist() if i >= 0})
         return dict(zip(known, _tokens.labels(self.tokenizer, known), strict=True))
 
     def weights_hash(self) -> str:

@@ -36,7 +36,7 @@ def subject_mask(tokens: Tokens, subject: Subject, focus: int) -> Bool[np.ndarra
     is not in the prompt, lies after the focus, or is no span of it.
     """
     mask = np.zeros(len(tokens), dtype=bool)
-    alone = isinstance(subject, str) or _is_span(subject)
+    alone = not isinstance(subject, list | tuple) or _is_span(subject)
     parts = cast("list[str | Span]", [subject] if alone else list(subject))
     if not parts:
         raise SubjectError("the subject is empty; give the text to corrupt, or a token span")

@@ -68,9 +68,7 @@ def logit_lens(
     return LensResult(
         tokens=tokens,
         layers=tuple(states.rows),
-        vocabulary=model.vocabulary(
-            [*tokens.ids.tolist(), *cells["top_ids"].ravel(), *cells["target_ids"].ravel()]
-        ),
+        vocabulary=model.vocabulary(tokens.ids, cells["top_ids"], cells["target_ids"]),
         settings={"rows": rows, "top_k": top_k, "targets": extra, "decoder": "final"},
         provenance=provenance(model),
         rows=rows,

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from twinlens.errors import SubjectError
+from twinlens.errors import InputError, SubjectError
 from twinlens.model.anatomy import Site, SiteKind
 from twinlens.model.model import Model
 from twinlens.model.spans import Subject
@@ -75,28 +75,33 @@ def causal_trace(
         metric=metric, foil=foil, direction=direction,
     )  # fmt: skip
     one_of("engine", engine, get_args(Engine))
+    if not isinstance(batch_tokens, int) or batch_tokens < 1:
+        raise InputError(f"batch_tokens={batch_tokens!r} must be a whole number of at least 1")
     require(model, ["embed", kind])
     corrupted = corrupt(model, question.tokens, corruption or Noise(), question.mask)
     runs = _run_both(model, question, corrupted, batch_tokens)
     samples, notes = _restore_all(model, question, runs, batch_tokens, progress)
     notes = [*_warnings(question, runs), *notes]
+    scores = samples.mean(axis=-1)
+    nothing = float(runs.corrupted_scores.mean()) if direction == "denoise" else runs.clean_score
+    scores[:, question.focus + 1 :] = nothing  # to the last bit, whatever the mean rounds
     for note in notes:
         warnings.warn(note, stacklevel=2)
     return TraceResult(
         tokens=question.tokens,
         layers=_row_names(model, kind),
-        vocabulary=model.vocabulary([*question.tokens.ids.tolist(), runs.answer, runs.top]),
+        vocabulary=model.vocabulary(question.tokens.ids, np.array([runs.answer, runs.top])),
         settings=question.settings() | corrupted.settings | {"engine": engine},
         provenance=provenance(model),
         notes=tuple(notes),
         kind=kind,
         direction=direction,
         metric=metric,
-        scores=samples.mean(axis=-1),
+        scores=scores,
         samples=samples,
-        clean=float(runs.clean_score),
+        clean=runs.clean_score,
         corrupted=float(runs.corrupted_scores.mean()),
-        corrupted_samples=runs.corrupted_scores.double().cpu().numpy(),
+        corrupted_samples=runs.corrupted_scores,
         subject_mask=corrupted.subject_mask,
         focus=question.focus,
         answer=runs.answer,
@@ -117,12 +122,12 @@ class _Runs:
     score: Score
 
     @property
-    def clean_score(self) -> Tensor:
-        return self.score(self.clean.logits)[0]
+    def clean_score(self) -> float:
+        return float(self.score(self.clean.logits)[0])
 
     @property
-    def corrupted_scores(self) -> Float[Tensor, " sample"]:
-        return self.score(self.corrupted.logits)
+    def corrupted_scores(self) -> Float[np.ndarray, " sample"]:
+        return self.score(self.corrupted.logits).double().cpu().numpy()
 
 
 def _run_both(model: Model, question: Question, corrupted: Corrupted, batch_tokens: int) -> _Runs:
@@ -168,11 +173,10 @@ def _restore_all(
             parts.append(scores.double().cpu().numpy())
             advance(done)
     denoise = question.direction == "denoise"
-    nothing = runs.corrupted_scores if denoise else runs.clean_score.expand(runs.base.samples)
     layers, heads = len(_row_names(model, question.kind)), _heads(model, question.kind)
     shape = (layers, len(question.tokens), *heads, runs.base.samples)
     samples = np.empty(shape)
-    samples[...] = nothing.double().cpu().numpy()
+    samples[...] = runs.corrupted_scores if denoise else runs.clean_score
     reached = question.focus + 1
     samples[:, :reached] = np.concatenate(parts).reshape(layers, reached, *shape[2:])
     return samples, notes

@@ -1,0 +1,147 @@
+"""Tiny random models of every family, small tokenizers of every kind, and types checked at run."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: no test reaches a network
+
+from jaxtyping import install_import_hook
+
+install_import_hook("twinlens", "beartype.beartype")  # before twinlens is imported
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+import twinlens as tl
+from tests.tokenizers_ import byte_level, metaspace
+from twinlens.model.model import Model
+
+torch.set_num_threads(2)
+
+SHARED = Path(__file__).parents[2] / "shared"
+STORY = "Once upon a time, there was a little girl named Lily. She loved to play"
+
+_COMMON = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 128,
+}
+_GPT2 = {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 128}
+_OPT = _COMMON | {"ffn_dim": 48, "word_embed_proj_dim": 32}
+
+FAMILIES: dict[str, tuple[str, dict]] = {
+    "gpt2": ("gpt2", _GPT2),
+    "gpt_neox": ("gpt_neox", _COMMON),
+    "gpt_neox_sequential": ("gpt_neox", _COMMON | {"use_parallel_residual": False}),
+    "llama": ("llama", _COMMON),
+    "mistral": ("mistral", _COMMON | {"sliding_window": 6}),
+    "qwen2": ("qwen2", _COMMON),
+    "qwen3": ("qwen3", _COMMON),
+    "gemma2": ("gemma2", _COMMON | {"sliding_window": 6, "final_logit_softcapping": 3.0}),
+    "gemma3_text": ("gemma3_text", _COMMON | {"sliding_window": 6, "layer_types": None}),
+    "phi3": ("phi3", _COMMON | {"pad_token_id": 0}),
+    "olmo2": ("olmo2", _COMMON),
+    "opt": ("opt", _OPT),
+    "opt_post_norm": (
+        "opt",
+        _OPT | {"word_embed_proj_dim": 16, "do_layer_norm_before": False},
+    ),
+}
+OTHERS: dict[str, tuple[str, dict]] = {
+    "bloom": ("bloom", {"hidden_size": 32, "n_layer": 3, "n_head": 4}),
+    "cohere": ("cohere", _COMMON | {"logit_scale": 0.25}),
+    "granite": ("granite", _COMMON | {"logits_scaling": 4.0}),
+    "mixtral": ("mixtral", _COMMON),
+    "olmo3": ("olmo3", _COMMON | {"sliding_window": 6}),
+    "phi": ("phi", _COMMON),
+    "stablelm": ("stablelm", _COMMON),
+}
+
+
+def random_model(name: str, tokenizer: PreTrainedTokenizerFast, seed: int = 0):
+    """A tiny model with weights large enough that every state matters."""
+    model_type, settings = (FAMILIES | OTHERS)[name]
+    given = {key: value for key, value in settings.items() if value is not None}
+    ids = {
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "pad_token_id": given.pop("pad_token_id", None),
+    }
+    torch.manual_seed(seed)
+    config = AutoConfig.for_model(model_type, vocab_size=len(tokenizer), **ids, **given)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            scale = 0.25 if parameter.dim() > 1 else 0.1
+            noise = scale * torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(noise if parameter.dim() > 1 else parameter + noise)
+    return model
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return byte_level()
+
+
+@pytest.fixture(scope="session")
+def sentencepiece() -> PreTrainedTokenizerFast:
+    return metaspace()
+
+
+@pytest.fixture(scope="session")
+def make_model(tokenizer: PreTrainedTokenizerFast) -> Callable[[str], Model]:
+    """A tiny random `Model` of a family, made once a session."""
+    made: dict[str, Model] = {}
+
+    def make(name: str) -> Model:
+        if name not in made:
+            made[name] = tl.load(random_model(name, tokenizer), tokenizer=tokenizer)
+        return made[name]
+
+    return make
+
+
+@pytest.fixture(params=list(FAMILIES))
+def family(request: pytest.FixtureRequest, make_model: Callable[[str], Model]) -> Model:
+    """Each family of the table in turn."""
+    return make_model(request.param)
+
+
+@pytest.fixture(scope="session")
+def gpt2(make_model: Callable[[str], Model]) -> Model:
+    return make_model("gpt2")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    if not SHARED.is_dir():
+        pytest.skip("the folder shared/ with models and data is not beside the project")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def stories(shared: Path) -> Model:
+    """A real small Llama that tells stories."""
+    folder = shared / "models" / "stories260k"
+    if not folder.is_dir():
+        pytest.skip("shared/models/stories260k is not beside the project")
+    return tl.load(folder)
+
+
+@pytest.fixture(autouse=True)
+def _quiet_traces():
+    """A tiny random model has small effects: the warning is tested where it is meant."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*effects this small.*")
+        warnings.filterwarnings("ignore", message=".*is not the model's prediction.*")
+        yield

@@ -1,0 +1,66 @@
+"""The public face: these names and no others."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+import twinlens as tl
+from twinlens import errors
+
+PUBLIC = {
+    "Anatomy",
+    "LensResult",
+    "Model",
+    "Noise",
+    "Replace",
+    "TraceResult",
+    "__version__",
+    "causal_trace",
+    "check",
+    "errors",
+    "load",
+    "logit_lens",
+    "open_result",
+    "twin",
+}
+
+
+def test_exported_names():
+    assert set(tl.__all__) == PUBLIC
+    assert set(dir(tl)) == PUBLIC
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC - {"__version__"}))
+def test_every_name_is_there_and_says_what_it_is(name):
+    assert inspect.getdoc(getattr(tl, name))
+
+
+def test_no_other_name():
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = tl.nonsense
+
+
+def test_keyword_names_are_the_same_everywhere():
+    known = {
+        "subject", "focus", "answer", "kind", "window", "corruption", "metric", "samples", "seed",
+        "engine", "device", "dtype", "batch_tokens", "progress", "foil", "direction", "rows",
+        "targets", "top_k", "tokenizer", "revision", "device_map", "trust_remote_code", "anatomy",
+        "lens_metric", "lens_target", "columns", "crop", "flip", "transpose",
+    }  # fmt: skip
+    for function in (tl.load, tl.logit_lens, tl.causal_trace, tl.check, tl.twin):
+        keywords = {
+            p.name
+            for p in inspect.signature(function).parameters.values()
+            if p.kind is inspect.Parameter.KEYWORD_ONLY
+        }
+        assert keywords <= known, f"{function.__name__}: {keywords - known}"
+
+
+def test_errors_are_one_tree():
+    classes = [c for _, c in inspect.getmembers(errors, inspect.isclass)]
+    assert len(classes) > 10
+    for cls in classes:
+        assert issubclass(cls, errors.TwinlensError)
+        assert inspect.getdoc(cls)
