@@ -43,6 +43,7 @@ def metaspace(vocab_size: int = 420) -> PreTrainedTokenizerFast:
     backend.normalizer = normalizers.Sequence(
         [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
     )
+    backend.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
     backend.decoder = decoders.Sequence(
         [
             decoders.Replace("▁", " "),

@@ -187,8 +187,6 @@ def test_bfloat16_is_near_float32(make_model, tokenizer):
     model = make_model("llama")
     half = tl.load(copy.deepcopy(model.hf), tokenizer=tokenizer, dtype="bfloat16")
     full = tl.logit_lens(model, STORY).metric("probability")
-    near = (
-        tl.logit_lens(half, STORY).metric("probability", 0) if False else tl.logit_lens(half, STORY)
-    )
+    near = tl.logit_lens(half, STORY)
     assert near.provenance.dtype == "bfloat16"
     assert np.median(np.abs(near.top_probs[-1, :, 0] - full[-1])) < 0.05

@@ -123,18 +123,23 @@ def _ids_and_offsets(
 def _offsets_by_decoding(tokenizer: Any, prompt: str, ids: list[int]) -> list[tuple[int, int]]:
     """Offsets for tokenizers that give none: each token covers what it adds to the decoded text."""
     special = set(tokenizer.all_special_ids)
-    offsets, here = [], 0
-    kept: list[int] = []
+
+    def decode(some: list[int]) -> str:
+        return tokenizer.decode(some, clean_up_tokenization_spaces=False)
+
+    kept = [token_id for token_id in ids if token_id not in special]
+    shift = max(0, prompt.find(decode(kept)))  # where the decoder drops a space at the start
+    offsets: list[tuple[int, int]] = []
+    here, done = 0, 0
     for token_id in ids:
         if token_id in special:
             offsets.append((here, here))
             continue
-        kept.append(token_id)
-        decoded = tokenizer.decode(kept, clean_up_tokenization_spaces=False)
-        complete = decoded.rstrip("\ufffd")
-        skipped = len(prompt) - len(prompt.lstrip()) if not decoded[:1].isspace() else 0
-        end = min(max(here, len(complete) + skipped), len(prompt))
-        unfinished = len(complete) < len(decoded) and end < len(prompt)
+        done += 1
+        decoded = decode(kept[:done])
+        whole = decoded.rstrip("\ufffd")  # bytes that are not yet a character
+        end = min(max(here, len(whole) + shift), len(prompt))
+        unfinished = len(whole) < len(decoded) and end < len(prompt)
         offsets.append((here, end + 1 if unfinished else end))
         here = end
     return offsets

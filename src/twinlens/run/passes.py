@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from twinlens.errors import AnatomyError
 from twinlens.model.anatomy import Site
 from twinlens.model.model import Model
 from twinlens.run.batches import in_batches
@@ -95,6 +96,12 @@ def read(
     per_batch = _rows_per_batch(batch_tokens, inputs)
     for _ in in_batches(range(inputs.samples), per_batch, run):
         pass
+    for site in sites:
+        if not values[site]:
+            raise AnatomyError(
+                f"{model.name}: the anatomy has {site.kind!r} of layer {site.layer} at"
+                f" {model.anatomy.path(site)!r}, a module that does not run in a forward pass"
+            )
     return Reading({site: _joined(parts) for site, parts in values.items()}, _joined(logits))
 
 
