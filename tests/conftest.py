@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: no test r
 
 from jaxtyping import install_import_hook
 
-install_import_hook("twinlens", "beartype.beartype")  # before twinlens is imported
+import tests.typecheck  # noqa: F401
+
+install_import_hook("twinlens", "tests.typecheck.checked")  # before twinlens is imported
 
 import pytest
 import torch
@@ -136,12 +137,3 @@ def stories(shared: Path) -> Model:
     if not folder.is_dir():
         pytest.skip("shared/models/stories260k is not beside the project")
     return tl.load(folder)
-
-
-@pytest.fixture(autouse=True)
-def _quiet_traces():
-    """A tiny random model has small effects: the warning is tested where it is meant."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*effects this small.*")
-        warnings.filterwarnings("ignore", message=".*is not the model's prediction.*")
-        yield

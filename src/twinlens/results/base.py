@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, SupportsIndex
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -62,9 +62,10 @@ class Result:
     provenance: Provenance
     notes: tuple[str, ...] = ()
 
-    def label(self, token_id: int) -> str:
+    def label(self, token_id: SupportsIndex) -> str:
         """The label of a token id that occurs in this result (empty for "no token")."""
-        return self.vocabulary.get(int(token_id), "" if token_id < 0 else f"#{token_id}")
+        number = int(token_id)
+        return self.vocabulary.get(number, "" if number < 0 else f"#{number}")
 
     def save(self, path: str | Path) -> Path:
         """Write the result to one safetensors file and return its path.

@@ -6,44 +6,24 @@ size however long the prompt is.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from twinlens.errors import InputError
 from twinlens.results.base import optional
+from twinlens.show.layout import Layout, Style
 from twinlens.show.panels import Panel, Picture
+from twinlens.show.text import fitted, printable, width_of, wrapped
 
 INK, SUBJECT, FOCUS, STAR, EMPTY = "#22262b", "#b3400a", "#0b6b3a", "#e0218a", "#e4e4e2"
 _COLOURS = {"sequential": "GnBu", "log": "GnBu_r", "diverging": "PuOr_r"}
 _SIZES = (7.5, 6.5, 5.5)  # points, tried in turn for the text of a cell
 
 
-@dataclass(frozen=True)
-class Style:
-    """How a picture is laid out, in inches."""
-
-    columns: int | None = None  # tokens a band; None chooses by the length of the prompt
-    crop: tuple[int, int] | None = None  # only these tokens, (start, stop)
-    flip: bool = False  # layers from bottom to top
-    transpose: bool = False  # tokens from top to bottom, layers from left to right
-    token_side: float = 0.62  # longest side of a cell along the tokens
-    layer_side: float = 0.25
-    page: float = 8.4  # most a panel may take along the tokens
-    strip: float = 0.32  # the surprisal strip
-    gap: float = 0.75  # between panels: the names of the rows
-    label: float = 0.85  # below a band: at most this for the tokens' names
-    head: float = 0.72
-    foot: float = 0.92
-
-
 def draw(picture: Picture, style: Style) -> Any:
     """The picture as a `matplotlib.figure.Figure` (`MissingExtraError` without matplotlib)."""
     figure_module = optional("matplotlib.figure", "figures")
-    layout = _Layout(picture, style)
+    layout = Layout(picture, style)
     figure = figure_module.Figure(figsize=layout.size, facecolor="white")
     for number, band in enumerate(layout.bands):
         for column, panel in enumerate(picture.panels):
@@ -55,79 +35,13 @@ def draw(picture: Picture, style: Style) -> Any:
     return figure
 
 
-class _Layout:
-    """Where everything is, in inches from the lower left corner."""
-
-    def __init__(self, picture: Picture, style: Style) -> None:
-        self.style, self.picture = style, picture
-        n_tokens, n_rows = len(picture.tokens), len(picture.panels[0].rows)
-        start, stop = _cropped(style.crop, n_tokens)
-        columns = _columns(stop - start, style)
-        self.bands = [range(i, min(i + columns, stop)) for i in range(start, stop, columns)]
-        along = min(style.token_side, max(0.165, style.page / columns))
-        across = style.layer_side
-        if style.transpose:
-            self.cell = (style.token_side, 0.22)
-            self.panel = (n_rows * self.cell[0], columns * self.cell[1])
-            self.before, self.below = style.label + 0.2, 0.35
-        else:
-            self.cell = (along, across)
-            self.panel = (columns * along, n_rows * across)
-            self.before, self.below = style.gap, self._room_for_names(along)
-        self.beside = style.strip + 0.08 if style.transpose else 0.0
-        self.above = 0.3 if style.transpose else style.strip + 0.26
-        self.pitch = self.panel[1] + self.above + self.below
-        width = len(picture.panels) * (self.before + self.beside + self.panel[0]) + 0.35
-        self.size = (max(width, 5.5), style.head + style.foot + len(self.bands) * self.pitch)
-
-    def _room_for_names(self, along: float) -> float:
-        """Inches that the tokens' names take below a band, at most `style.label`."""
-        shown = [self.picture.tokens.labels[token] for band in self.bands for token in band]
-        longest = max(_width(printable(label), 7.5) for label in shown)
-        slant = 1.0 if along < 0.4 else 0.75
-        return min(self.style.label, longest * slant + 0.22)
-
-    def grid(self, band: int, column: int) -> tuple[float, float]:
-        """Lower left corner of a panel's grid."""
-        x = column * (self.before + self.beside + self.panel[0]) + self.before + self.beside
-        top = self.size[1] - self.style.head - band * self.pitch
-        return x, top - self.above - self.panel[1]
-
-    def box(self, x: float, y: float, width: float, height: float) -> tuple[float, ...]:
-        """Inches to the fractions of the figure that matplotlib wants."""
-        return x / self.size[0], y / self.size[1], width / self.size[0], height / self.size[1]
-
-
-def _cropped(crop: tuple[int, int] | None, n_tokens: int) -> tuple[int, int]:
-    if crop is None:
-        return 0, n_tokens
-    start, stop = crop
-    if not 0 <= start < stop <= n_tokens:
-        raise InputError(
-            f"crop=({start}, {stop}) does not fit a prompt of {n_tokens} tokens; expected"
-            f" 0 <= start < stop <= {n_tokens}"
-        )
-    return start, stop
-
-
-def _columns(n_tokens: int, style: Style) -> int:
-    """Tokens a band: short prompts in one, longer ones in equal bands with text in the cells, the
-    longest in wide bands without it."""
-    if style.columns is not None:
-        if style.columns < 1:
-            raise InputError(f"columns={style.columns} must be at least 1")
-        return min(style.columns, n_tokens)
-    most = 40 if style.transpose else 18 if n_tokens <= 72 else 48
-    return math.ceil(n_tokens / math.ceil(n_tokens / most))
-
-
 class _Band:
     """One panel's part of one band: grid, texts, stars, token names, marks, surprisal strip."""
 
     def __init__(
         self,
         figure: Any,
-        layout: _Layout,
+        layout: Layout,
         picture: Picture,
         panel: Panel,
         band: range,
@@ -191,7 +105,7 @@ class _Band:
     def _names(self) -> None:
         rows = list(reversed(self.panel.rows)) if self.style.flip else list(self.panel.rows)
         room = self.layout.below if not self.style.transpose else self.layout.before
-        tokens = [_fitted(name, 7.5, room - 0.1) for name in self._labels()]
+        tokens = [fitted(name, 7.5, room - 0.1) for name in self._labels()]
         across, down = (rows, tokens) if self.style.transpose else (tokens, rows)
         size = 7.5 if self.layout.cell[0] > 0.2 else 6.5
         for axis, names in ((self.axes.xaxis, across), (self.axes.yaxis, down)):
@@ -239,10 +153,10 @@ class _Band:
         x, y = self.place(row, token)
         room = self.layout.cell[0] - (0.17 if starred else 0.06)
         text = printable(text)
-        size = next((s for s in _SIZES if _width(text, s) <= room), _SIZES[-1])
+        size = next((s for s in _SIZES if width_of(text, s) <= room), _SIZES[-1])
         shift = 0.06 / self.layout.cell[0] if starred else 0.0
         self.axes.text(
-            x + 0.5 - shift, y + 0.54, _fitted(text, size, room), ha="center", va="center",
+            x + 0.5 - shift, y + 0.54, fitted(text, size, room), ha="center", va="center",
             fontsize=size, color=ink, parse_math=False,
         )  # fmt: skip
 
@@ -301,7 +215,7 @@ class _Band:
             axes.set_yticks([])
 
 
-def _head(figure: Any, layout: _Layout, panel: Panel, column: int) -> None:
+def _head(figure: Any, layout: Layout, panel: Panel, column: int) -> None:
     x, _ = layout.grid(0, column)
     top = layout.size[1]
     room = max(
@@ -312,12 +226,12 @@ def _head(figure: Any, layout: _Layout, panel: Panel, column: int) -> None:
         color=INK, va="center",
     )  # fmt: skip
     figure.text(
-        x / layout.size[0], (top - 0.46) / top, _wrapped(printable(panel.subtitle), 7.5, room),
+        x / layout.size[0], (top - 0.46) / top, wrapped(printable(panel.subtitle), 7.5, room),
         fontsize=7.5, color="#555", va="top", parse_math=False,
     )  # fmt: skip
 
 
-def _colour_bar(figure: Any, layout: _Layout, panel: Panel, column: int) -> None:
+def _colour_bar(figure: Any, layout: Layout, panel: Panel, column: int) -> None:
     cm = optional("matplotlib.cm", "figures")
     x, _ = layout.grid(0, column)
     width = min(layout.panel[0], 3.2)
@@ -327,11 +241,11 @@ def _colour_bar(figure: Any, layout: _Layout, panel: Panel, column: int) -> None
     )
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=6, length=2, pad=1)
-    words = _wrapped(printable(panel.meaning), 7, max(layout.panel[0], 3.2))
+    words = wrapped(printable(panel.meaning), 7, max(layout.panel[0], 3.2))
     bar.set_label(words, fontsize=7, color=INK, labelpad=2, loc="left", parse_math=False)
 
 
-def _foot(figure: Any, layout: _Layout, picture: Picture) -> None:
+def _foot(figure: Any, layout: Layout, picture: Picture) -> None:
     marks = []
     if picture.subject.any():
         marks.append(("▬ subject (corrupted)", SUBJECT))
@@ -340,9 +254,9 @@ def _foot(figure: Any, layout: _Layout, picture: Picture) -> None:
     x = layout.grid(0, 0)[0]
     for text, colour in marks:
         figure.text(x / layout.size[0], 0.08 / layout.size[1], text, fontsize=7, color=colour)
-        x += _width(text, 7) + 0.2
+        x += width_of(text, 7) + 0.2
     if picture.notes:
-        note = _fitted(printable("note: " + "; ".join(picture.notes)), 7, layout.size[0] - x - 0.2)
+        note = fitted(printable("note: " + "; ".join(picture.notes)), 7, layout.size[0] - x - 0.2)
         figure.text(
             x / layout.size[0], 0.08 / layout.size[1], note, fontsize=7, color="#9a1c1c",
             parse_math=False,
@@ -366,51 +280,3 @@ def _ink(colour: tuple[float, ...]) -> str:
     linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
     luminance = float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
     return INK if luminance > 0.3 else "white"
-
-
-@lru_cache(maxsize=1)
-def _known_characters() -> frozenset[int]:
-    manager = optional("matplotlib.font_manager", "figures")
-    font = manager.get_font(manager.findfont("DejaVu Sans"))
-    return frozenset(font.get_charmap())
-
-
-@lru_cache(maxsize=65536)
-def printable(text: str) -> str:
-    """The text with characters that the figure's font does not have as `‹U+4E2D›`."""
-    known = _known_characters()
-    return "".join(c if ord(c) in known else f"‹U+{ord(c):04X}›" for c in text)
-
-
-@lru_cache(maxsize=65536)
-def _width(text: str, size: float) -> float:
-    """Width of a text in inches."""
-    if not text:
-        return 0.0
-    textpath = optional("matplotlib.textpath", "figures")
-    manager = optional("matplotlib.font_manager", "figures")
-    font = manager.FontProperties(family="DejaVu Sans", size=size)
-    width, _, _ = textpath.text_to_path.get_text_width_height_descent(text, font, ismath=False)
-    return float(width) / 72
-
-
-def _fitted(text: str, size: float, room: float) -> str:
-    """The text, shortened with an ellipsis until it fits; empty where nothing would be left."""
-    if _width(text, size) <= room:
-        return text
-    for end in range(len(text) - 1, 0, -1):
-        if _width(text[:end] + "…", size) <= room:
-            return text[:end] + "…"
-    return ""
-
-
-def _wrapped(text: str, size: float, room: float) -> str:
-    """The text in lines that fit."""
-    lines = [""]
-    for word in text.split(" "):
-        longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and _width(longer, size) > room:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return "\n".join(lines)

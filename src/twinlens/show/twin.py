@@ -10,6 +10,7 @@ from typing import Any
 from twinlens.errors import InputError
 from twinlens.results import Result
 from twinlens.results.storage import replacing
+from twinlens.show.layout import Style, columns_of, cropped
 from twinlens.show.panels import Picture, picture
 
 FORMATS = (".png", ".svg", ".pdf")
@@ -27,7 +28,7 @@ class TwinView:
 
     def figure(self) -> Any:
         """The picture as a `matplotlib.figure.Figure`."""
-        from twinlens.show.figure import Style, draw
+        from twinlens.show.figure import draw
 
         return draw(self.picture, Style(self.columns, self.crop, self.flip, self.transpose))
 
@@ -77,9 +78,12 @@ def twin(
     show only the tokens `(start, stop)`. `flip`: layers from bottom to top; `transpose`: tokens
     from top to bottom.
 
-    Raises `InputError` where the results are not of the same tokens or rows.
+    Raises `InputError` where the results are not of the same tokens or rows, and where `crop` or
+    `columns` do not fit them.
     """
     shown = picture(results, lens_metric=lens_metric, lens_target=lens_target)
+    cropped(crop, len(shown.tokens))
+    columns_of(len(shown.tokens), Style(columns=columns))
     return TwinView(shown, columns, crop, flip, transpose)
 
 

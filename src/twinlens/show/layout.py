@@ -1,0 +1,95 @@
+"""Where everything in a figure is, in inches: panels side by side, long prompts in bands below."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from twinlens.errors import InputError
+from twinlens.show.panels import Picture
+from twinlens.show.text import printable, width_of
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a picture is laid out, in inches."""
+
+    columns: int | None = None  # tokens a band; None chooses by the length of the prompt
+    crop: tuple[int, int] | None = None  # only these tokens, (start, stop)
+    flip: bool = False  # layers from bottom to top
+    transpose: bool = False  # tokens from top to bottom, layers from left to right
+    token_side: float = 0.62  # longest side of a cell along the tokens
+    layer_side: float = 0.25
+    page: float = 8.4  # most a panel may take along the tokens
+    strip: float = 0.32  # the surprisal strip
+    gap: float = 0.75  # between panels: the names of the rows
+    label: float = 0.85  # below a band: at most this for the tokens' names
+    head: float = 0.72
+    foot: float = 0.92
+
+
+class Layout:
+    """Where everything is, in inches from the lower left corner."""
+
+    def __init__(self, picture: Picture, style: Style) -> None:
+        self.style, self.picture = style, picture
+        n_tokens, n_rows = len(picture.tokens), len(picture.panels[0].rows)
+        start, stop = cropped(style.crop, n_tokens)
+        columns = columns_of(stop - start, style)
+        self.bands = [range(i, min(i + columns, stop)) for i in range(start, stop, columns)]
+        along = min(style.token_side, max(0.165, style.page / columns))
+        across = style.layer_side
+        if style.transpose:
+            self.cell = (style.token_side, 0.22)
+            self.panel = (n_rows * self.cell[0], columns * self.cell[1])
+            self.before, self.below = style.label + 0.2, 0.35
+        else:
+            self.cell = (along, across)
+            self.panel = (columns * along, n_rows * across)
+            self.before, self.below = style.gap, self._room_for_names(along)
+        self.beside = style.strip + 0.08 if style.transpose else 0.0
+        self.above = 0.3 if style.transpose else style.strip + 0.26
+        self.pitch = self.panel[1] + self.above + self.below
+        width = len(picture.panels) * (self.before + self.beside + self.panel[0]) + 0.35
+        self.size = (max(width, 5.5), style.head + style.foot + len(self.bands) * self.pitch)
+
+    def _room_for_names(self, along: float) -> float:
+        """Inches that the tokens' names take below a band, at most `style.label`."""
+        shown = [self.picture.tokens.labels[token] for band in self.bands for token in band]
+        longest = max(width_of(printable(label), 7.5) for label in shown)
+        slant = 1.0 if along < 0.4 else 0.75
+        return min(self.style.label, longest * slant + 0.22)
+
+    def grid(self, band: int, column: int) -> tuple[float, float]:
+        """Lower left corner of a panel's grid."""
+        x = column * (self.before + self.beside + self.panel[0]) + self.before + self.beside
+        top = self.size[1] - self.style.head - band * self.pitch
+        return x, top - self.above - self.panel[1]
+
+    def box(self, x: float, y: float, width: float, height: float) -> tuple[float, ...]:
+        """Inches to the fractions of the figure that matplotlib wants."""
+        return x / self.size[0], y / self.size[1], width / self.size[0], height / self.size[1]
+
+
+def cropped(crop: tuple[int, int] | None, n_tokens: int) -> tuple[int, int]:
+    """First and last-but-one token to show; raises `InputError` where they do not fit."""
+    if crop is None:
+        return 0, n_tokens
+    start, stop = crop
+    if not 0 <= start < stop <= n_tokens:
+        raise InputError(
+            f"crop=({start}, {stop}) does not fit a prompt of {n_tokens} tokens; expected"
+            f" 0 <= start < stop <= {n_tokens}"
+        )
+    return start, stop
+
+
+def columns_of(n_tokens: int, style: Style) -> int:
+    """Tokens a band: short prompts in one, longer ones in equal bands with text in the cells, the
+    longest in wide bands without it."""
+    if style.columns is not None:
+        if style.columns < 1:
+            raise InputError(f"columns={style.columns} must be at least 1")
+        return min(style.columns, n_tokens)
+    most = 40 if style.transpose else 18 if n_tokens <= 72 else 48
+    return math.ceil(n_tokens / math.ceil(n_tokens / most))

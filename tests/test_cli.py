@@ -1,0 +1,206 @@
+"""The command line as a user types it: exit codes, one-line errors, JSON, settings, files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+import twinlens as tl
+from tests.conftest import STORY, random_model
+from twinlens import cli
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, tokenizer) -> Path:
+    """A model as users have it: a directory."""
+    path = tmp_path_factory.mktemp("model")
+    random_model("llama", tokenizer).save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def run(folder, capsys, monkeypatch, tmp_path):
+    """Run a command in an empty folder; gives (exit code, output, messages)."""
+    monkeypatch.chdir(tmp_path)
+
+    def launch(*arguments: object) -> tuple[int, str, str]:
+        given = [str(folder) if a == "MODEL" else str(a) for a in arguments]
+        with pytest.raises(SystemExit) as stop:
+            cli.main(given)
+        output, messages = capsys.readouterr()
+        assert "Traceback" not in messages
+        code = stop.value.code
+        return (code if isinstance(code, int) else 0), output, messages
+
+    return launch
+
+
+SAMPLES = ("--samples", 2)
+
+
+def test_look_shows_both_and_writes_the_picture(run, tmp_path):
+    pytest.importorskip("matplotlib")
+    code, output, messages = run(
+        "look", STORY, "--model", "MODEL", "--subject", "Lily", *SAMPLES, "-o", "out.png"
+    )
+    assert code == 0
+    assert "logit lens" in output
+    assert "causal trace: block" in output
+    assert "wrote out.png" in messages
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_json_is_the_whole_result_and_nothing_else(run, folder):
+    code, output, _ = run(
+        "look", STORY, "-m", "MODEL", "-s", "Lily", "--kind", "mlp", *SAMPLES, "--json"
+    )
+    assert code == 0
+    made = json.loads(output)
+    trace = tl.causal_trace(
+        tl.load(folder), STORY, "Lily", kind="mlp", corruption=tl.Noise(samples=2)
+    )
+    assert made["trace"]["scores"] == trace.to_dict()["scores"]
+    assert set(made) == {"lens", "trace"}
+
+
+def test_quiet_prints_nothing(run):
+    assert run("look", STORY, "-m", "MODEL", "-q") == (0, "", "")
+
+
+def test_saved_results_are_drawn_without_the_model(run, tmp_path):
+    pytest.importorskip("matplotlib")
+    saved = run("look", STORY, "-m", "MODEL", "-s", "Lily", *SAMPLES, "--save", "kept", "-q")
+    assert saved[0] == 0
+    kept = sorted(tmp_path.glob("kept/*.safetensors"))
+    assert [p.stem for p in kept] == ["lens", "trace"]
+    code, output, _ = run("draw", *kept, "-o", "x.svg")
+    assert code == 0
+    assert "causal trace" in output
+    assert (tmp_path / "x.svg").exists()
+
+
+def test_every_option_of_the_trace_reaches_it(run):
+    code, output, _ = run(
+        "look", STORY, "-m", "MODEL", "--subject-tokens", "2:4", "--focus", "-3",
+        "--answer", "#5", "--metric", "logit_difference", "--foil", "#6", "--window", 2,
+        "--direction", "noise", "--sigma", 0.5, "--seed", 7, "--rule", "uniform", *SAMPLES,
+        "--kind", "attn", "--json",
+    )  # fmt: skip
+    assert code == 0
+    trace = json.loads(output)["trace"]
+    asked = {"answer": 5, "foil": 6, "metric": "logit_difference", "window": 2, "kind": "attn"}
+    asked |= {"direction": "noise", "sigma": 0.5, "seed": 7, "rule": "uniform", "samples": 2}
+    assert asked.items() <= trace["settings"].items()
+    assert trace["focus"] == len(trace["tokens"]["ids"]) - 3
+    assert [i for i, is_subject in enumerate(trace["subject_mask"]) if is_subject] == [2, 3]
+
+
+def test_settings_come_from_a_file_and_the_command_line_wins(run, folder, tmp_path):
+    (tmp_path / "s.toml").write_text(
+        f'[look]\nmodel = "{folder}"\nsubject = ["Lily"]\nfocus = "-2"\nsamples = 3\nseed = 9\n'
+    )
+    code, output, _ = run("look", STORY, "--settings", "s.toml", "--seed", 4, "--json")
+    assert code == 0
+    trace = json.loads(output)["trace"]
+    assert trace["focus"] == len(trace["tokens"]["ids"]) - 2
+    assert (trace["settings"]["samples"], trace["settings"]["seed"]) == (3, 4)
+
+
+def test_check_proves_a_model(run):
+    code, output, _ = run("check", "MODEL")
+    assert code == 0
+    assert "every check holds" in output
+    code, output, _ = run("check", "MODEL", "--json")
+    report = json.loads(output)
+    assert report["passed"] is True
+    assert all(check["error"] <= check["tolerance"] for check in report["checks"])
+
+
+def test_check_of_a_broken_model_ends_with_one(run, folder, tmp_path, tokenizer):
+    model = random_model("llama", tokenizer)
+    with torch.no_grad():
+        model.model.norm.weight.fill_(float("nan"))
+    model.save_pretrained(tmp_path / "nan")
+    tokenizer.save_pretrained(tmp_path / "nan")
+    code, output, _ = run("check", tmp_path / "nan")
+    assert code == 1
+    assert "FAILED" in output
+    code, _, messages = run("look", STORY, "-m", tmp_path / "nan", "-s", "Lily")
+    assert code == 2
+    assert "is refused: the check" in messages
+
+
+WRONG = [
+    (["look"], "PROMPT"),
+    (["look", STORY], "--model"),
+    (["loook", STORY], "loook"),
+    (["look", STORY, "-m", "no/such/model"], "neither an existing directory nor a hub id"),
+    (["look", STORY, "-m", "MODEL", "-s", "Lly"], "near it: 'Lily'"),
+    (["look", STORY, "-m", "MODEL", "-s", ""], "empty"),
+    (["look", "", "-m", "MODEL"], "empty"),
+    (["look", STORY, "-m", "MODEL", "--kind", "soul"], "soul"),
+    (["look", STORY, "-m", "MODEL", "-s", "Lily", "--focus", "99"], "outside the prompt"),
+    (["look", STORY, "-m", "MODEL", "-s", "Lily", "--window", "x"], "x"),
+    (["look", STORY, "-m", "MODEL", "-s", "Lily", "--answer", "#x"], "no token id"),
+    (["look", STORY, "-m", "MODEL", "--subject-tokens", "2-4"], "START:STOP"),
+    (["look", STORY, "-m", "MODEL", "--lens-target", " Constantinople"], "expected one"),
+    (["look", STORY, "-m", "MODEL", "-o", "x.bmp"], ".png, .svg, .pdf"),
+    (["look", STORY, "-m", "MODEL", "-o", "no/x.png"], "does not exist"),
+    (["look", STORY, "-m", "MODEL", "--crop", "5:2", "-o", "x.png"], "crop=(5, 2)"),
+    (["look", STORY, "-m", "MODEL", "--speed", "3"], "--speed"),
+    (["look", STORY, "--settings", "none.toml"], "does not exist"),
+    (["look", STORY, "--settings", "bad.toml"], "cannot be read"),
+    (["look", STORY, "--settings", "strange.toml"], "expected a table for a command"),
+    (["look", STORY, "--settings", "unknown.toml", "-m", "MODEL"], "speed"),
+    (["draw", "nothing.safetensors"], "does not exist"),
+    (["draw", "bad.toml"], "damaged or no twinlens result"),
+    (["draw"], "FILES"),
+    (["check"], "MODEL"),
+    (["check", "empty"], "config.json"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "says"), WRONG, ids=[" ".join(a) for a, _ in WRONG])
+def test_wrong_input_is_one_line_and_leaves_nothing_behind(run, tmp_path, arguments, says):
+    (tmp_path / "bad.toml").write_text("[look\n")
+    (tmp_path / "strange.toml").write_text("prompt = 3\n")
+    (tmp_path / "unknown.toml").write_text("[look]\nspeed = 3\n")
+    (tmp_path / "empty").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    code, output, messages = run(*arguments)
+    assert code == 2
+    assert output == ""
+    assert messages.startswith("twinlens: ")
+    assert messages.count("\n") == 1
+    assert says.lower() in messages.lower()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_truncated_weights_are_refused_in_one_line(run, folder, tmp_path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in folder.iterdir():
+        (broken / file.name).write_bytes(file.read_bytes())
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    code, _, messages = run("look", STORY, "-m", broken)
+    assert code == 2
+    assert messages.count("\n") == 1
+
+
+def test_missing_weights_are_refused_in_one_line(run, folder, tmp_path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in folder.iterdir():
+        (broken / file.name).write_bytes(file.read_bytes())
+    arrays = load_file(broken / "model.safetensors")
+    arrays.pop(next(name for name in arrays if "mlp" in name))
+    save_file(arrays, broken / "model.safetensors", metadata={"format": "pt"})
+    code, _, messages = run("look", STORY, "-m", broken)
+    assert code == 2
+    assert "mlp" in messages
