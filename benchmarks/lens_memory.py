@@ -127,7 +127,8 @@ def report(given: argparse.Namespace, found: dict[str, Any]) -> None:
         return
     within = "within" if found["peak_bytes"] <= GOAL_BYTES else "ABOVE"
     print(f"logit lens of {given.tokens} tokens, GPT-2-sized model, {given.threads} threads")
-    print(f"peak memory above the model  {found['peak_bytes'] / 1e9:.2f} GB ({within} the goal, 1 GB)")
+    peak = found["peak_bytes"] / 1e9
+    print(f"peak memory above the model  {peak:.2f} GB ({within} the goal, 1 GB)")
     print(f"time                         {found['lens_s']:.1f} s")
     print(f"bare matrix products         {found['products_s']:.1f} s")
     print(f"time / products              {found['ratio']:.2f}")
