@@ -88,13 +88,14 @@ def test_every_option_of_the_trace_reaches_it(run):
     code, output, _ = run(
         "look", STORY, "-m", "MODEL", "--subject-tokens", "2:4", "--focus", "-3",
         "--answer", "#5", "--metric", "logit_difference", "--foil", "#6", "--window", 2,
-        "--direction", "noise", "--sigma", 0.5, "--seed", 7, "--rule", "uniform", *SAMPLES,
+        "--direction", "noise", "--seed", 7, "--rule", "t", "--df", 5, "--times-std", 2, "--noise-replaces", *SAMPLES,
         "--kind", "attn", "--json",
     )  # fmt: skip
     assert code == 0
     trace = json.loads(output)["trace"]
     asked = {"answer": 5, "foil": 6, "metric": "logit_difference", "window": 2, "kind": "attn"}
-    asked |= {"direction": "noise", "sigma": 0.5, "seed": 7, "rule": "uniform", "samples": 2}
+    asked |= {"direction": "noise", "seed": 7, "rule": "t", "samples": 2}
+    asked |= {"df": 5.0, "times_std": 2.0, "replace": True}
     assert asked.items() <= trace["settings"].items()
     assert trace["focus"] == len(trace["tokens"]["ids"]) - 3
     assert [i for i, is_subject in enumerate(trace["subject_mask"]) if is_subject] == [2, 3]

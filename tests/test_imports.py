@@ -13,8 +13,7 @@ SRC = Path(__file__).parents[1] / "src" / "twinlens"
 
 # Top to bottom. A room imports from itself and from what stands below it.
 HOUSE = [
-    "cli", "show", "contest", "sweep", "change", "see", "run", "model", "results", "options",
-    "errors",
+    "cli", "show", "contest", "sweep", "change", "see", "run", "model", "results", "errors",
 ]  # fmt: skip
 
 
@@ -53,7 +52,7 @@ def test_every_room_has_a_place_in_the_house(path):
 
 def test_results_know_no_torch_and_show_computes_nothing():
     for path in FILES:
-        if _room(path) in ("results", "show", "errors", "options"):
+        if _room(path) in ("results", "show", "errors"):
             assert not any(n.split(".")[0] in ("torch", "transformers") for n in _imports(path))
 
 

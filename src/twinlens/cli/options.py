@@ -80,6 +80,10 @@ class CorruptionOptions:
     "Seed of the noise."
     rule: Literal["gaussian", "uniform", "multivariate", "t"] = "gaussian"
     "Distribution of the noise."
+    df: float = 3.0
+    "Degrees of freedom of --rule t."
+    noise_replaces: Annotated[bool, Parameter(negative="")] = False
+    "Put the noise in the embedding's place instead of adding it."
     counterfactual: str | None = None
     "Another prompt with as many tokens, in place of noise."
     replace: Annotated[list[str], Parameter(negative="")] = field(default_factory=list)

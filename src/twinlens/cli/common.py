@@ -1,0 +1,113 @@
+"""What several commands do: load the model, refuse bad output early, show results."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twinlens.cli.options import LensOptions, ModelOptions, OutputOptions
+from twinlens.cli.values import span, token
+from twinlens.errors import ResultFileError
+
+if TYPE_CHECKING:
+    from twinlens.model.model import Model
+    from twinlens.results import Result
+
+
+def load_model(source: str, options: ModelOptions, *, quiet: bool) -> Model:
+    """The model, with a word on standard error while it comes."""
+    from rich.console import Console
+
+    console = Console(stderr=True, quiet=quiet)
+    with console.status("importing torch and transformers"):
+        import huggingface_hub
+        import transformers
+
+        from twinlens.model.load import load
+
+    huggingface_hub.utils.logging.set_verbosity(50)  # its retries end in our one line
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    with console.status(f"loading {source}"):
+        return load(
+            source,
+            device=options.device,
+            dtype=options.dtype,
+            revision=options.revision,
+            device_map=options.device_map,
+            trust_remote_code=options.trust_remote_code,
+        )
+
+
+def show(
+    model: Model | None, results: list[Result], lens: LensOptions, output: OutputOptions
+) -> None:
+    """Print results as a table or JSON, and write the files that were asked for."""
+    from rich.console import Console
+
+    from twinlens.show.table import table
+    from twinlens.show.twin import twin
+
+    view = twin(
+        *results,
+        lens_metric=lens.lens_metric,
+        lens_target=token(lens.lens_target, "--lens-target"),
+        columns=output.columns,
+        crop=None if output.crop is None else span(output.crop, "--crop"),
+        flip=output.flip,
+        transpose=output.transpose,
+    )
+    if output.json:
+        print_json({result.kind_of_result: result.to_dict() for result in results})
+    console = Console(quiet=output.quiet or output.json, highlight=False)
+    console.print(table(view.picture, console.width))
+    if len(results) == 1 and model is not None:
+        console.print("give --subject TEXT to see what the answer depends on", style="dim")
+    messages = Console(stderr=True, quiet=output.quiet, highlight=False, soft_wrap=True)
+    if output.output is not None:
+        messages.print(f"wrote {view.save(output.output)}", markup=False)
+    if output.save is not None:
+        _make_folder(output.save)
+        for result in results:
+            path = output.save / f"{result.kind_of_result}.safetensors"
+            messages.print(f"wrote {result.save(path)}", markup=False)
+
+
+def refuse_bad_output(output: OutputOptions) -> None:
+    """Before anything is computed: can what was asked for be written?"""
+    from twinlens.results.base import optional
+    from twinlens.show.twin import check_format
+
+    if output.output is not None:
+        check_format(output.output)
+        optional("matplotlib", "figures")
+        if not output.output.parent.is_dir():
+            raise ResultFileError(
+                f"cannot write {output.output}: the folder {output.output.parent} does not exist"
+            )
+    if output.crop is not None:
+        span(output.crop, "--crop")
+    if output.save is not None:
+        there = next(p for p in (output.save, *output.save.absolute().parents) if p.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise ResultFileError(f"cannot write into {output.save}: {there} is no folder to write")
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResultFileError(f"cannot make the folder {path}: {error.strerror}") from error
+
+
+def print_json(value: Any) -> None:
+    """One line of strict JSON on standard output."""
+    import json
+
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+def progress(output: OutputOptions) -> bool | None:
+    """None: a bar on standard error where that is a terminal."""
+    return False if output.quiet else None

@@ -1,0 +1,113 @@
+"""`twinlens look`: a prompt on one grid."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from twinlens.cli.app import app
+from twinlens.cli.common import load_model, progress, refuse_bad_output, show
+from twinlens.cli.options import (
+    CorruptionOptions,
+    LensOptions,
+    ModelOptions,
+    OutputOptions,
+    TraceOptions,
+)
+from twinlens.cli.values import position, span, token, token_or_none
+
+if TYPE_CHECKING:
+    from twinlens.model.model import Model
+    from twinlens.results import Result
+
+ModelArgument = Annotated[str, Parameter(name=("--model", "-m"))]
+
+
+@app.command
+def look(
+    prompt: str,
+    *,
+    model: ModelArgument,
+    trace: TraceOptions | None = None,
+    corruption: CorruptionOptions | None = None,
+    lens: LensOptions | None = None,
+    load: ModelOptions | None = None,
+    output: OutputOptions | None = None,
+) -> None:
+    """See a prompt: the logit lens, and with a subject the causal trace beside it.
+
+    Parameters
+    ----------
+    prompt
+        The text to look at.
+    model
+        A directory or a hub id.
+    """
+    trace, corruption = trace or TraceOptions(), corruption or CorruptionOptions()
+    lens, output = lens or LensOptions(), output or OutputOptions()
+    refuse_bad_output(output)
+    loaded = load_model(model, load or ModelOptions(), quiet=output.quiet)
+    results = _measure(loaded, prompt, trace, corruption, lens, progress(output))
+    show(loaded, results, lens, output)
+
+
+def _measure(
+    model: Model,
+    prompt: str,
+    asked: TraceOptions,
+    corruption: CorruptionOptions,
+    lens: LensOptions,
+    progress: bool | None,
+) -> list[Result]:
+    import warnings
+
+    from twinlens.see.lens import logit_lens
+    from twinlens.see.trace import causal_trace
+
+    target = token(lens.lens_target, "--lens-target")
+    extra = [] if target in ("final", "next") else [target]
+    results: list[Result] = []
+    results.append(
+        logit_lens(
+            model, prompt, rows=lens.rows, targets=extra, top_k=lens.top_k, progress=progress
+        )
+    )
+    subjects = [*asked.subject, *(span(text, "--subject-tokens") for text in asked.subject_tokens)]
+    if subjects or corruption.counterfactual is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the notes of the result are printed instead
+            results.append(
+                causal_trace(
+                    model,
+                    prompt,
+                    subjects or None,
+                    focus=position(asked.focus),
+                    answer=token_or_none(asked.answer, "--answer"),
+                    kind=asked.kind,
+                    window=asked.window,
+                    corruption=_corruption(corruption),
+                    metric=asked.metric,
+                    foil=token_or_none(asked.foil, "--foil"),
+                    direction=asked.direction,
+                    batch_tokens=asked.batch_tokens,
+                    progress=progress,
+                )
+            )
+    return results
+
+
+def _corruption(options: CorruptionOptions) -> Any:
+    from twinlens.see.corruption import Noise, Replace
+
+    if options.counterfactual is not None or options.replace:
+        return Replace(prompt=options.counterfactual, subjects=options.replace or None)
+    return Noise(
+        sigma=options.sigma,
+        times_std=options.times_std,
+        samples=options.samples,
+        seed=options.seed,
+        rule=options.rule,
+        df=options.df,
+        replace=options.noise_replaces,
+    )

@@ -1,0 +1,30 @@
+"""Settings from a TOML file: a table for each command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cyclopts import App
+from cyclopts.config import Toml
+
+from twinlens.errors import SettingsError
+
+
+def settings_file(path: Path, app: App) -> Toml:
+    """The file as settings of the app's commands; raises `SettingsError` where it does not fit."""
+    import tomllib
+
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SettingsError(f"settings file {str(path)!r} does not exist") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"settings file {str(path)!r} cannot be read: {error}") from error
+    commands = [name for name in app if not name.startswith("-")]
+    strange = sorted(set(tables) - set(commands))
+    if strange:
+        raise SettingsError(
+            f"settings file {str(path)!r} has {strange[0]!r} at its top; expected a table for a"
+            f" command: {', '.join(f'[{name}]' for name in commands)}"
+        )
+    return Toml(path, search_parents=False, use_commands_as_keys=True, allow_unknown=False)
