@@ -88,8 +88,8 @@ def test_every_option_of_the_trace_reaches_it(run):
     code, output, _ = run(
         "look", STORY, "-m", "MODEL", "--subject-tokens", "2:4", "--focus", "-3",
         "--answer", "#5", "--metric", "logit_difference", "--foil", "#6", "--window", 2,
-        "--direction", "noise", "--seed", 7, "--rule", "t", "--df", 5, "--times-std", 2, "--noise-replaces", *SAMPLES,
-        "--kind", "attn", "--json",
+        "--direction", "noise", "--seed", 7, "--rule", "t", "--df", 5, "--times-std", 2,
+        "--noise-replaces", *SAMPLES, "--kind", "attn", "--json",
     )  # fmt: skip
     assert code == 0
     trace = json.loads(output)["trace"]
