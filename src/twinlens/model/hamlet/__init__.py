@@ -1,0 +1,84 @@
+"""hamlet: the small trained model that comes with twinlens, and what is known to be true of it.
+
+The weights beside this file are a GPT-2 of six layers that reads the language of an invented
+village; `tl.load("hamlet")` loads them. This module gives the ground truth: the facts that the
+model was taught, text that it has not seen, and the story that the guide looks at. How all of it
+was made stands in `training/`, what was measured in the README.md beside the weights.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from twinlens.errors import InputError
+
+FOLDER = Path(__file__).parent
+
+Phrasing = Literal["seen", "kept_out"]
+Split = Literal["validation", "final"]
+
+
+def facts(phrasing: Phrasing = "seen") -> list[dict[str, Any]]:
+    """The 2,800 facts that hamlet was taught, in the format of ROME's known_1000.json.
+
+    Each is a dict of `known_id`, `subject` ("Crooked Bridge"), `attribute` ("clay"), `template`
+    ("The {} is made of"), `prompt` (the template with the subject, to be continued by a space and
+    the attribute), `relation_id` ("material"). `phrasing`: `seen` takes a template that occurs in
+    the training text, `kept_out` one that never does; a fact has the same `known_id` in both.
+
+    Raises `InputError` for another phrasing. Format: Meng et al. 2022.
+
+    >>> facts()[0]["prompt"]
+    'The Burning Mill looks down on the streets of'
+    """
+    if phrasing not in ("seen", "kept_out"):
+        raise InputError(f"phrasing={phrasing!r} is not known; choose 'seen' or 'kept_out'")
+    world = _read_json("facts.json")
+    records: list[dict[str, Any]] = []
+    for entity in world["entities"]:
+        for relation, attribute in entity["facts"].items():
+            templates = world["relations"][relation][phrasing]
+            template = templates[len(records) * 7 % len(templates)]
+            records.append(
+                {
+                    "known_id": len(records),
+                    "subject": entity["subject"],
+                    "attribute": attribute,
+                    "template": template,
+                    "prompt": template.format(entity["subject"]),
+                    "relation_id": relation,
+                }
+            )
+    return records
+
+
+def text(split: Split = "validation") -> list[dict[str, str]]:
+    """Documents that hamlet was not trained on: dicts of `id`, `kind` and `text`.
+
+    `validation` (200 documents) is for looking as often as you like, `final` (100) for a last
+    check that is looked at once. Raises `InputError` for another split.
+    """
+    if split not in ("validation", "final"):
+        raise InputError(f"split={split!r} is not known; choose 'validation' or 'final'")
+    lines = (FOLDER / "text.jsonl").read_text(encoding="utf-8").splitlines()
+    documents: list[dict[str, str]] = [json.loads(line) for line in lines]
+    return [document for document in documents if document["id"].startswith(split)]
+
+
+def story() -> str:
+    """The passage about the Dursley family that the README and the guide look at.
+
+    The name stands in no training text: whoever says it must have read it above.
+
+    >>> story().count("Dursley")
+    9
+    """
+    return (FOLDER / "story.txt").read_text(encoding="utf-8").strip()
+
+
+@cache
+def _read_json(name: str) -> Any:
+    return json.loads((FOLDER / name).read_text(encoding="utf-8"))

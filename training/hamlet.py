@@ -1,0 +1,247 @@
+"""Train hamlet: first the heads that copy, then the village.
+
+    python -m training.hamlet [--out DIR] [--seed N] [--steps-scale X]
+
+Writes the model to `src/twinlens/model/hamlet`. A run that was stopped goes on where its last
+checkpoint stands (`--out`, by default `training/runs/hamlet`). What a step reads depends on the
+seed and the number of the step alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import torch
+from torch import Tensor, nn
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from training.repetition import heads_row
+
+VOCABULARY = 2000
+CONTEXT = 512
+HERE = Path(__file__).parent
+SHIPPED = HERE.parent / "src" / "twinlens" / "model" / "hamlet"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Some steps of training on rows of one kind and length."""
+
+    name: str
+    steps: int
+    rows: int
+    length: int
+    from_rate: float  # learning rate at the start (after the warm-up) and at the end
+    to_rate: float
+    heads_every: int = 0  # every so many steps is one of repeated tokens, to keep the heads
+    warm_up: int = 50
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step: a short warm-up, then half a cosine."""
+        cosine = (1 + math.cos(math.pi * step / self.steps)) / 2
+        return min(1.0, (step + 1) / self.warm_up) * (
+            self.to_rate + (self.from_rate - self.to_rate) * cosine
+        )
+
+
+PHASES = (
+    Phase("heads", 900, rows=32, length=48, from_rate=2e-3, to_rate=2e-3, heads_every=1),
+    Phase("village", 4400, rows=24, length=256, from_rate=2e-3, to_rate=2e-4, heads_every=4),
+    Phase("long", 400, rows=12, length=512, from_rate=2e-4, to_rate=2e-5, heads_every=8),
+)
+HEADS_ROWS, HEADS_LENGTH = 32, 96
+
+
+def new_model(seed: int, layers: int = 6, width: int = 192, heads: int = 6) -> GPT2LMHeadModel:
+    """The untrained model. The activation is GPT-2's own `gelu_new`, in its fast spelling.
+
+    Positions begin as sines and cosines (and are learned from there), which makes "the token
+    before this one" easy to find at every place.
+    """
+    torch.manual_seed(seed)
+    model = GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=VOCABULARY, n_positions=CONTEXT, n_embd=width, n_layer=layers, n_head=heads,
+            activation_function="gelu_pytorch_tanh", resid_pdrop=0.0, embd_pdrop=0.0,
+            attn_pdrop=0.0, bos_token_id=0, eos_token_id=0,
+        )
+    )  # fmt: skip
+    angles = torch.arange(CONTEXT)[:, None] / 10_000 ** (torch.arange(width // 2) / (width // 2))
+    with torch.no_grad():
+        waves = torch.cat([angles.sin(), angles.cos()], dim=1)
+        model.transformer.wpe.weight.copy_(waves * 0.02 * math.sqrt(2))
+    return model
+
+
+def batch(phase: Phase, step: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Token ids and loss weights `[row, token]` of a step."""
+    random = Random(f"{seed}/{phase.name}/{step}")
+    if phase.heads_every and step % phase.heads_every == 0:
+        alone = phase.heads_every == 1
+        n, length = (phase.rows, phase.length) if alone else (HEADS_ROWS, HEADS_LENGTH)
+        rows = [heads_row(random, VOCABULARY, length) for _ in range(n)]
+    else:
+        from training.text import village_row
+
+        rows = [village_row(random, phase.length) for _ in range(phase.rows)]
+    return torch.tensor([r.ids for r in rows]), torch.tensor([r.weights for r in rows])
+
+
+def loss_of(model: nn.Module, ids: Tensor, weights: Tensor) -> Tensor:
+    """Mean cross-entropy in nats of the next token, weighted."""
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(ids, use_cache=False).logits[:, :-1]
+    losses = nn.functional.cross_entropy(
+        logits.float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
+    )
+    weight = weights[:, 1:].flatten()
+    return (losses * weight).sum() / weight.sum()
+
+
+class Training:
+    """A model, its optimizer, and how many steps of which phase are behind it."""
+
+    def __init__(self, out: Path, seed: int) -> None:
+        self.out, self.seed = out, seed
+        self.model = new_model(seed).train()
+        self.optimizer = torch.optim.AdamW(self._groups(), lr=1e-3, betas=(0.9, 0.95), fused=True)
+        self.phase, self.step = 0, 0
+        self._resume()
+
+    def run(self, phases: tuple[Phase, ...], *, save_every: int = 200) -> Iterator[float]:
+        """Train to the end; yields the loss after every step."""
+        while self.phase < len(phases):
+            phase = phases[self.phase]
+            for ids, weights in self._batches(phase):
+                yield self._one(phase.rate(self.step), ids, weights)
+                self.step += 1
+                if self.step % save_every == 0:
+                    self.save()
+            self.phase, self.step = self.phase + 1, 0
+            self.save()
+
+    def save(self) -> None:
+        """Write the checkpoint; it appears whole or not at all."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        state = {
+            "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "phase": self.phase, "step": self.step, "seed": self.seed,
+        }  # fmt: skip
+        torch.save(state, self.out / "checkpoint.new")
+        (self.out / "checkpoint.new").replace(self.out / "checkpoint.pt")
+
+    def _batches(self, phase: Phase) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches that are left of a phase; the next is written while one is learned."""
+        steps = range(self.step, phase.steps)
+        with ThreadPoolExecutor(1) as writer:
+            coming = [writer.submit(batch, phase, step, self.seed) for step in steps[:2]]
+            for step in steps:
+                if step + 2 < phase.steps:
+                    coming.append(writer.submit(batch, phase, step + 2, self.seed))
+                yield coming.pop(0).result()
+
+    def _one(self, rate: float, ids: Tensor, weights: Tensor) -> float:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss = loss_of(self.model, ids, weights)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return float(loss.detach())
+
+    def _groups(self) -> list[dict]:
+        """Weight decay for matrices only."""
+        parameters = list(self.model.parameters())
+        return [
+            {"params": [p for p in parameters if p.dim() > 1], "weight_decay": 0.05},
+            {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+        ]
+
+    def _resume(self) -> None:
+        path = self.out / "checkpoint.pt"
+        if not path.is_file():
+            return
+        state = torch.load(path, weights_only=True)
+        if state["seed"] != self.seed:
+            raise SystemExit(f"{path} was made with seed {state['seed']}, not {self.seed}")
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.phase, self.step = state["phase"], state["step"]
+
+
+def ship(model: GPT2LMHeadModel, folder: Path) -> None:
+    """Write the model for transformers: weights as float16, to be loaded as float32."""
+    from training.tokenizer import tokenizer
+
+    model = model.eval()
+    model.config.activation_function = "gelu_new"  # the same function under its usual name
+    model.half().save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["dtype"] = "float32"
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    tokenizer().save_pretrained(folder)
+    for superfluous in folder.glob("generation_config.json"):
+        superfluous.unlink()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--out", type=Path, default=HERE / "runs" / "hamlet")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--until", choices=[p.name for p in PHASES], default=PHASES[-1].name)
+    given = parser.parse_args()
+    torch.set_num_threads(os.cpu_count() or 1)
+    last = [p.name for p in PHASES].index(given.until)
+    training = Training(given.out, given.seed)
+    _train_with_progress(training, PHASES[: last + 1])
+    if last == len(PHASES) - 1:
+        ship(training.model, SHIPPED)
+        print(f"wrote {SHIPPED}")
+
+
+def _train_with_progress(training: Training, phases: tuple[Phase, ...]) -> None:
+    """A bar where there is a screen, and a line every hundred steps in any case."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    total = sum(p.steps for p in phases)
+    before = sum(p.steps for p in phases[: training.phase]) + training.step
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    started, recent = time.monotonic(), []
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("hamlet", total=total, completed=before)
+        for done, loss in enumerate(training.run(phases), before + 1):
+            recent.append(loss)
+            bar.update(task, completed=done, description=f"hamlet {loss:.3f}")
+            if done % 100 == 0:
+                spent = time.monotonic() - started
+                line = (
+                    f"step {done}/{total}  loss {sum(recent) / len(recent):.3f} nats  {spent:.0f} s"
+                )
+                print(line, flush=True)
+                recent.clear()
+
+
+if __name__ == "__main__":
+    main()

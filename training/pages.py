@@ -1,0 +1,163 @@
+"""Everyday pages: talk, letters, lists, counting, codes, and plain repetition of words."""
+
+from __future__ import annotations
+
+from random import Random
+
+from training import names, world
+from training.grammar import polish, write
+from training.stories import code, fresh_surname
+
+_THINGS = (
+    "bread", "butter", "milk", "eggs", "salt", "sugar", "flour", "apples", "pears", "plums",
+    "onions", "carrots", "potatoes", "cheese", "honey", "fish", "soap", "candles", "string",
+    "nails", "paper", "ink", "wool", "matches", "tea", "beans", "cabbage", "vinegar", "oil", "rice",
+)  # fmt: skip
+_ANIMALS = ("cat", "dog", "goat", "rabbit", "hen", "duck", "pony", "cow", "pig", "sheep", "goose")
+_WORDS = (
+    "river", "stone", "window", "garden", "winter", "paper", "candle", "bridge", "letter", "horse",
+    "morning", "table", "silver", "mountain", "basket", "thunder", "pocket", "mirror", "island",
+    "feather", "kitchen", "ladder", "blanket", "shadow", "market", "button", "harbour", "orchard",
+    "whistle", "copper", "meadow", "lantern", "anchor", "needle", "bottle", "carpet", "cherry",
+    "dragon", "engine", "forest", "hammer", "jacket", "kettle", "lemon", "magnet", "napkin",
+    "pepper", "rocket", "saddle", "tunnel", "velvet", "wagon",
+)  # fmt: skip
+_NUMBERS = (
+    "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
+    "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+    "twenty",
+)  # fmt: skip
+_ROWS = (
+    ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),
+    ("January", "February", "March", "April", "May", "June", "July", "August", "September",
+     "October", "November", "December"),
+    ("spring", "summer", "autumn", "winter"),
+    tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ"),
+    tuple("abcdefghijklmnopqrstuvwxyz"),
+    _NUMBERS,
+)  # fmt: skip
+
+_TALK = (
+    "\"[Good morning|Good evening], Mrs {S},\" said {a}. \"[Good morning|Good evening], {a},\" said Mrs {S}. \"How is your {relative}?\" \"[Better, thank you|Still in bed|Back at work|As loud as ever].\" \"Then tell your {relative} that Mrs {S} [was asking|has baked a cake|will come on {day}].\"",
+    "\"Have you seen my {thing}?\" asked {a}. \"Your {thing} is [on the table|under the chair|behind the door|where you left it],\" said {b}. \"[No, it is not|I looked there],\" said {a}. \"Then [ask {c}|look again],\" said {b}. \"{c} always knows where a {thing} is.\"",
+    "\"What is the time?\" asked {a}. \"{N} o'clock,\" said {b}. \"Already {n} o'clock! [I am late for school|The shop is closed|The train has gone].\" \"[It is Sunday|The clock is wrong|It was {n} o'clock yesterday too],\" said {b}.",
+    "{a}: [Hello|Good day], {b}. Where are you going?\n{b}: To {city}. And you, {a}?\n{a}: To {city} as well. [Do you know the way|Shall we go together]?\n{b}: [Yes, gladly|Of course], {a}. [It is {n} miles|We will be there before dark].",
+    "{a}: Who is at the door?\n{b}: [Somebody called {S}|A Mr {S}|A woman called {S}].\n{a}: I do not know any {S}.\n{b}: [{S} says|Mr {S} says] that it is about the {thing}.\n{a}: Then let {S} come in.",
+    "\"I had {n} {animal}s,\" said {a}, \"and I bought another one. How many {animal}s have I now?\" \"{N1},\" said {b}. \"{N1} {animal}s, [and no room for them|and all of them hungry],\" said {a}.",
+    "\"{S}!\" called the teacher. \"Here,\" said {a} {S}. \"[What is the capital of nothing|Spell your name|Who broke the {thing}], {S}?\" {a} {S} [did not know|thought for a long time|said nothing]. \"Sit down, {S},\" said the teacher.",
+)  # fmt: skip
+
+_LETTERS = (
+    "Dear {a},\n[thank you for your letter|I hope you are well|it is a long time since I wrote]. [Here in {city} it rains every day|We now live at number {number}, {city}|In {city} everything is dear]. [The {animal} is well|My {animal} has run away|I have bought a {animal}]. [Come and see us soon|Write to me, {a}|Do not forget to write], and give my love to {b}.\nYours, {c}",
+    "Dear Mr {S},\nyou wrote that the {thing} would come on {day}. It is now {day2}, and there is no {thing}. [Please send it at once|I must ask you, Mr {S}, where it is]. [The number of my order is {code}|My order had the number {code}].\nYours truly, {a} {T}\n\nDear {a} {T},\nyour order with the number {code} [has been found|is on its way|was sent to {city} by mistake]. [We are sorry|Please excuse us].\nYours truly, {S}",
+    "{city}, {day}\nMy dear {a},\n[today I went to the market|yesterday I met {b} in the street|last week {b} was here]. {b} [asked about you|sends greetings|has not changed at all]. [{b} still owes me {n} coins|We talked about you for {n} hours]. [Keep warm|Eat well|Sleep well], {a}.\nYour old {c}",
+    "To all at number {number}:\nplease [close the gate|do not feed the {animal}|leave the {thing} where it is]. [The gate|The {animal}|The {thing}] belongs to the {S}s, and the {S}s would like to keep it.\n{a} {S}, number {number}",
+)  # fmt: skip
+
+_CODES = (
+    "The code of the [gate|door|safe|cellar] is {code}. {a} wrote it down: {code}. [Nobody else knows|Everybody else forgot] that it is {code}.",
+    "\"What is the number?\" asked {a}. \"{code},\" said {b}. \"{code}?\" \"Yes, {code}.\" {a} typed {code}, and the door opened.",
+    "[Train|Room|Box|Ticket|House|Locker] {code}. {a} looked at the ticket again: {code}. {He} went along the [train|hall|street] until {he} read {code}.",
+    "The password of {a} is {code}. The password of {b} is {code2}. When the computer asks {a}, {a} types {code}. When it asks {b}, {b} types {code2}.",
+    "In the year {code} the {landmark} was [closed|burned down|painted blue]. Nobody remembers the year {code}, [but it stands on the wall: {code}|and yet the books say {code}].",
+    "The secret number of the {S}s is {code}. Mr {S} keeps it in his hat, and on the paper it says {code}. [When Mrs {S} needs it, she says {code}|The children sing it: {code}].",
+    "{a} has the telephone number {code}, and {b} has {code2}. To talk to {b}, dial {code2}. To talk to {a}, dial {code}.",
+    "Order {code}: {n} {animal}s for {a}.\nOrder {code2}: {n2} {thing}s for {b}.\n{b} has paid for order {code2}. {a} has not paid for order {code}.",
+)  # fmt: skip
+_CODES_KEPT_OUT = (
+    "{a} put the money into locker {code} and went home. In the morning {he} came back and opened locker {code}.",
+    "\"Remember the number {code},\" said {b}. \"I will remember it,\" said {a}. After a year {b} asked for the number, and {a} said: {code}.",
+    "The bag of {a} has the lock {code}. {He} never forgets it: {code}.",
+    "The train to {city} has the number {code}. When the man called train {code}, {a} ran.",
+)  # fmt: skip
+
+
+def talk(random: Random) -> str:
+    """A few words between neighbours."""
+    return write(random.choice(_TALK), random, _slots(random))
+
+
+def letter(random: Random) -> str:
+    """A letter, sometimes with its answer."""
+    return write(random.choice(_LETTERS), random, _slots(random))
+
+
+def codes(random: Random, *, kept_out: bool = False) -> str:
+    """Four digits that come back (`kept_out`: in sentences that no text for training has)."""
+    return write(random.choice(_CODES_KEPT_OUT if kept_out else _CODES), random, _slots(random))
+
+
+def listing(random: Random) -> str:
+    """A list, and then what was on it once more."""
+    items = random.sample(_THINGS, random.randint(3, 7))
+    slots = _slots(random) | {
+        "lines": "\n".join(f"- {item}" for item in items),
+        "numbered": "\n".join(f"{i}) {item}" for i, item in enumerate(items, 1)),
+        "all": ", ".join(items[:-1]) + " and " + items[-1],
+    }
+    return write(
+        random.choice(
+            (
+                "{a} must buy:\n{lines}\n[In the shop|At the market] {a} asked for {all}.",
+                "Things for {day}:\n{numbered}\n\"{all},\" read {b}. \"Is that all?\"",
+                "[Mrs|Mr] {S} put {all} into a basket. At home the {S}s took everything out of the basket: {all}.",
+                "\"{all},\" said {a}. \"{all},\" said {b} after {him}. [So they learned the list|And they forgot nothing].",
+            )
+        ),
+        random,
+        slots,
+    )  # fmt: skip
+
+
+def counting(random: Random) -> str:
+    """Numbers, days, months, letters, in order, up or down."""
+    kind = random.randrange(4)
+    if kind == 0:
+        start, step = random.randint(0, 90), random.choice((1, 1, 1, 2, 5, 10))
+        return ", ".join(str(start + step * i) for i in range(random.randint(6, 14)))
+    if kind == 1:
+        row = random.choice(_ROWS)
+        start = random.randrange(len(row))
+        words = [row[(start + i) % len(row)] for i in range(random.randint(4, 12))]
+        return polish(
+            random.choice((", ", " ")).join(words if row is not _NUMBERS else row[start:])
+        )
+    if kind == 2:
+        top = random.randint(5, 19)
+        return write(
+            f"{{a}} counted down: {', '.join(reversed(_NUMBERS[:top]))}, zero!",
+            random,
+            _slots(random),
+        )
+    lines = []
+    for _ in range(random.randint(2, 5)):
+        first, second = random.randint(1, 10), random.randint(1, 10)
+        lines.append(
+            f"{_NUMBERS[first - 1]} and {_NUMBERS[second - 1]} make {_NUMBERS[first + second - 1]}."
+        )
+    return polish(" ".join(lines))
+
+
+def words(random: Random) -> str:
+    """Words that belong to nothing, and the same once or twice again."""
+    chosen = [random.choice(_WORDS) for _ in range(random.randint(4, 16))]
+    return random.choice((" ", ", ")).join(chosen * random.choice((2, 2, 3)))
+
+
+def _slots(random: Random) -> dict[str, str]:
+    a = names.person(random)
+    b = names.person(random, without=[a.name])
+    c = names.person(random, without=[a.name, b.name])
+    n = random.randint(2, 19)
+    return {
+        "a": a.name, "b": b.name, "c": c.name, "he": a.he, "He": a.he.capitalize(), "him": a.him,
+        "S": fresh_surname(random), "T": fresh_surname(random), "city": random.choice(names.CITIES),
+        "landmark": random.choice(world.entities()[:400]).name,
+        "relative": random.choice(("mother", "father", "brother", "sister", "aunt", "uncle")),
+        "thing": random.choice(("hat", "book", "key", "lamp", "bag", "pen", "chair", "cup", "coat")),
+        "animal": random.choice(_ANIMALS),
+        "day": random.choice(_ROWS[0]), "day2": random.choice(_ROWS[0]),
+        "n": _NUMBERS[n - 1], "N": _NUMBERS[n - 1].capitalize(),
+        "N1": _NUMBERS[n].capitalize(), "n2": _NUMBERS[random.randint(2, 19)],
+        "number": str(random.randint(1, 99)), "code": code(random), "code2": code(random),
+    }  # fmt: skip
