@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,6 +87,36 @@ def test_saved_results_are_drawn_without_the_model(run, tmp_path):
     assert (tmp_path / "x.svg").exists()
 
 
+def test_two_results_of_a_kind_are_both_kept(run, tmp_path):
+    for kind in ("block", "mlp"):
+        run("look", STORY, "-m", "MODEL", "-s", "Lily", *SAMPLES, "-k", kind, "--save", kind, "-q")
+    files = [f"{kind}/trace.safetensors" for kind in ("block", "mlp")]
+    code, output, _ = run("draw", *files, "--save", "both", "--json")
+    assert code == 0
+    assert list(json.loads(output)) == ["trace", "trace-2"]
+    kept = [tl.open_result(tmp_path / "both" / f"{n}.safetensors") for n in ("trace", "trace-2")]
+    assert [trace.settings["kind"] for trace in kept] == ["block", "mlp"]
+
+
+def test_an_interrupt_is_said_in_one_line(run, monkeypatch):
+    def interrupted(*_args, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("twinlens.cli.look.load_model", interrupted)
+    assert run("look", STORY, "-m", "MODEL") == (
+        130, "", "twinlens: interrupted; nothing was written\n",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", [["--json"], []])
+def test_a_console_without_unicode_is_no_error(folder, arguments):
+    command = [sys.executable, "-m", "twinlens", "look", STORY, "-m", str(folder), *arguments]
+    settings = os.environ | {"PYTHONIOENCODING": "ascii", "COLUMNS": "200"}
+    done = subprocess.run(command, capture_output=True, env=settings)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.isascii()
+
+
 def test_every_option_of_the_trace_reaches_it(run):
     code, output, _ = run(
         "look", STORY, "-m", "MODEL", "--subject-tokens", "2:4", "--focus", "-3",
@@ -154,6 +187,15 @@ WRONG = [
     (["look", STORY, "-m", "MODEL", "-o", "no/x.png"], "does not exist"),
     (["look", STORY, "-m", "MODEL", "--crop", "5:2", "-o", "x.png"], "crop=(5, 2)"),
     (["look", STORY, "-m", "MODEL", "--speed", "3"], "--speed"),
+    (["look", STORY, "-m", "MODEL", "-s", "Lily", "--samples", "2.5"], "no whole number"),
+    (["look", STORY, "-m", "MODEL", "-s", "Lily", "--sigma", "1e300"], "not finite"),
+    (["look", STORY, "-m", "MODEL", "--replace", "Tom"], "--replace is about the trace"),
+    (["look", STORY, "-m", "MODEL", "--focus", "3"], "--focus is about the trace"),
+    (["look", STORY, "-m", "MODEL", "--columns", "0"], "--columns 0"),
+    (["look", STORY, "-m", "MODEL", "-o", "empty"], ".png, .svg, .pdf"),
+    (["look", STORY, "-m", "MODEL", "-o", "folder.png"], "it is a folder"),
+    (["look", STORY, "-m", "MODEL", "--rows", "mlp", "--lens-metric", "entropy"], "not defined"),
+    (["draw", "empty"], "is a folder"),
     (["look", STORY, "--settings", "none.toml"], "does not exist"),
     (["look", STORY, "--settings", "bad.toml"], "cannot be read"),
     (["look", STORY, "--settings", "strange.toml"], "expected a table for a command"),
@@ -172,6 +214,7 @@ def test_wrong_input_is_one_line_and_leaves_nothing_behind(run, tmp_path, argume
     (tmp_path / "strange.toml").write_text("prompt = 3\n")
     (tmp_path / "unknown.toml").write_text("[look]\nspeed = 3\n")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "folder.png").mkdir()
     before = sorted(tmp_path.rglob("*"))
     code, output, messages = run(*arguments)
     assert code == 2

@@ -13,8 +13,8 @@ from training.repetition import Sequence, repeated
 KINDS: dict[str, tuple[float, Callable[[Random], str]]] = {
     "story": (14, stories.story),
     "scene": (14, scenes.scene),
-    "article": (28, facts.article),
-    "notes": (20, facts.notes),
+    "article": (34, facts.article),
+    "notes": (26, facts.notes),
     "questions": (9, facts.questions),
     "guide": (5, facts.guide),
     "talk": (9, pages.talk),

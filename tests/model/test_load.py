@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 import shutil
@@ -10,7 +11,7 @@ import torch
 
 import twinlens as tl
 from tests.conftest import STORY, random_model
-from twinlens.errors import AnatomyError, LoadError
+from twinlens.errors import AnatomyError, LoadError, PromptError
 from twinlens.model.load import find_anatomy
 
 
@@ -169,3 +170,14 @@ def test_an_older_layout_of_a_known_family_is_found_by_structure(make_model):
         "Out", (), {"logits": hf.lm_head(hf.model(**kw).last_hidden_state)}
     )
     assert find_anatomy(renamed).unembed == "output"
+
+
+def test_added_tokens_without_a_row_are_refused_where_they_are_used(tokenizer):
+    """As with Gemma 3 and Code Llama, whose tokenizers know more tokens than the embedding."""
+    hf = random_model("llama", tokenizer)
+    more = copy.deepcopy(tokenizer)
+    more.add_tokens(["<image>"], special_tokens=True)
+    model = tl.load(hf, tokenizer=more)
+    assert len(model.encode("Once upon a time")) > 2
+    with pytest.raises(PromptError, match="does not belong to this model"):
+        model.encode("Once <image> a time")

@@ -37,6 +37,15 @@ def test_noising_effects_are_what_is_lost(trace):
     assert np.allclose(other.effects(), trace.clean - trace.scores)
 
 
+def test_a_divergence_is_turned_round(make_model):
+    kl = tl.causal_trace(make_model("llama"), STORY, "Lily", metric="kl")
+    assert kl.total_effect == pytest.approx(kl.corrupted - kl.clean)
+    assert kl.total_effect > 0
+    assert kl.effects()[-1, kl.focus] == pytest.approx(kl.total_effect, rel=1e-3)
+    assert kl.effects(normalise=True)[-1, kl.focus] == pytest.approx(1, abs=1e-3)
+    assert kl.top(1)[0][2] == kl.effects().max()
+
+
 def test_top_is_sorted_and_points_at_the_cells(trace):
     top = trace.top(5)
     effects = [effect for _, _, effect in top]

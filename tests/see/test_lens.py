@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import twinlens as tl
 from tests.conftest import STORY
@@ -190,3 +191,29 @@ def test_bfloat16_is_near_float32(make_model, tokenizer):
     near = tl.logit_lens(half, STORY)
     assert near.provenance.dtype == "bfloat16"
     assert np.median(np.abs(near.top_probs[-1, :, 0] - full[-1])) < 0.05
+
+
+def test_a_single_target_is_one_target(gpt2):
+    one = tl.logit_lens(gpt2, STORY, targets=" a")
+    assert one.targets == ("final", "next", " a")
+    assert np.array_equal(one.logits, tl.logit_lens(gpt2, STORY, targets=[" a"]).logits)
+
+
+def test_no_tensor_has_all_tokens_and_the_whole_vocabulary(gpt2):
+    class Largest(TorchDispatchMode):
+        numbers = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            made = func(*args, **(kwargs or {}))
+            if isinstance(made, torch.Tensor):
+                self.numbers = max(self.numbers, made.numel())
+            return made
+
+    prompt = STORY * 3
+    n_tokens = len(gpt2.encode(prompt))
+    tl.logit_lens(gpt2, "warm up")
+    with pytest.MonkeyPatch.context() as patch, Largest() as seen:
+        patch.setattr("twinlens.see.lens._SLICE_NUMBERS", 8 * gpt2.n_vocab)
+        tl.logit_lens(gpt2, prompt)
+    assert 0 < seen.numbers < n_tokens * gpt2.n_vocab
+    assert seen.numbers >= 8 * gpt2.n_vocab

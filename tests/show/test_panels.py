@@ -63,13 +63,19 @@ def test_strong_effects_show_their_number(results):
     assert float(shown) == pytest.approx(trace.effects()[row, token], rel=0.1)
 
 
+def test_the_words_of_a_divergence_speak_of_no_token(gpt2):
+    kl = tl.causal_trace(gpt2, STORY, "Lily", metric="kl", corruption=tl.Noise(samples=2))
+    panel = picture([kl]).panels[0]
+    assert panel.meaning.startswith("KL from the clean prediction (nats) removed")
+
+
 def test_notes_reach_the_reader(gpt2):
     trace = tl.causal_trace(gpt2, STORY, "Lily", answer=" a", corruption=tl.Noise(samples=2))
     assert trace.notes
     assert picture([trace]).notes == trace.notes
 
 
-def test_results_of_different_models_are_refused(make_model, gpt2):
+def test_results_of_different_prompts_are_refused(gpt2):
     rows = tl.logit_lens(gpt2, STORY, rows="mid")
     other = tl.logit_lens(gpt2, "Once upon")
     with pytest.raises(InputError, match="different prompts"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import struct
 
@@ -13,6 +14,13 @@ from tests.conftest import STORY
 from twinlens.errors import InputError, ResultFileError
 
 pytest.importorskip("matplotlib")
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
+from matplotlib.colors import to_rgba
+from matplotlib.text import Text
+
+from twinlens.show.figure import FOCUS, SUBJECT
 
 
 @pytest.mark.parametrize(
@@ -123,6 +131,95 @@ def test_a_notebook_shows_a_png(results):
     width, height = struct.unpack(">II", image[16:24])
     assert width > 300
     assert height > 100
+
+
+@pytest.fixture(scope="module")
+def results(results):
+    """The same, where the lens is right in one column."""
+    lens, trace = results
+    top = lens.top_ids.copy()
+    top[:, 4, 0] = lens.tokens.ids[5]
+    return dataclasses.replace(lens, top_ids=top), trace
+
+
+@pytest.fixture(scope="module")
+def drawn(results):
+    """The figure of lens and trace, and its grids."""
+    figure = tl.twin(*results).figure()
+    grids = [axes for axes in figure.axes if axes.get_ylim() == (4.0, 0.0)]
+    return figure, grids
+
+
+def test_stars_subject_and_focus_are_marked(drawn, results):
+    _, grids = drawn
+    lens, trace = results
+    stars = [c for axes in grids for c in axes.collections if isinstance(c, PathCollection)]
+    assert sum(len(c.get_offsets()) for c in stars) == int(lens.right().sum()) == 4
+    bars = [line for line in grids[-1].lines if line.get_color() == SUBJECT]
+    marked = sorted(int(line.get_xdata()[0]) for line in bars)
+    inside = [int(t) for t in np.flatnonzero(trace.subject_mask)]
+    columns = grids[-1].get_xlim()[1]
+    assert marked == [int(t % columns) for t in inside]
+    frames = [patch for patch in grids[-1].patches if patch.get_edgecolor() == to_rgba(FOCUS)]
+    assert [patch.get_x() for patch in frames] == [trace.focus % columns]
+
+
+def test_the_strip_shows_the_surprisal(drawn, results):
+    figure, _ = drawn
+    heights = [p.get_height() for axes in figure.axes for p in axes.patches if p.get_width() == 0.8]
+    bits = np.nan_to_num(results[0].surprisal_bits)
+    assert np.allclose(
+        heights[: len(bits)] if len(heights) > len(bits) else heights, bits[: len(heights)]
+    )
+
+
+def test_each_panel_has_a_colour_bar_with_its_meaning(drawn, results):
+    figure, _ = drawn
+    words = " ".join(" ".join(axes.get_xlabel() for axes in figure.axes).split())
+    assert "probability of the model's final prediction" in words
+    label = results[1].label(results[1].answer)
+    assert f"probability of {label} gained when this block state is restored" in words
+
+
+@pytest.mark.parametrize("prompt", ["Lily was", STORY, STORY + " " + STORY])
+@pytest.mark.parametrize("options", [{}, {"transpose": True}, {"flip": True}])
+def test_all_text_is_inside_the_picture_and_no_note_is_cut(gpt2, prompt, options):
+    trace = tl.causal_trace(
+        gpt2, prompt, "Lily", metric="kl", answer=" a", corruption=tl.Noise(sigma=1e-6, samples=2)
+    )
+    figure = tl.twin(tl.logit_lens(gpt2, prompt), trace, **options).figure()
+    FigureCanvasAgg(figure).draw()
+    width, height = figure.bbox.size
+    shown = [text for text in figure.findobj(Text) if text.get_text().strip()]
+    for text in shown:
+        box = text.get_window_extent()
+        assert box.x0 > -2, text
+        assert box.x1 < width + 2, text
+        assert box.y0 > -2, text
+        assert box.y1 < height + 2, text
+    said = " ".join(" ".join(text.get_text() for text in figure.texts).split())
+    assert len(trace.notes) == 2
+    for note in trace.notes:
+        assert note in said
+
+
+def test_positions_are_numbered(results):
+    figure = tl.twin(*results).figure()
+    numbers = [text.get_text() for text in figure.texts if text.get_text().isdecimal()]
+    assert numbers[:3] == ["0", "5", "10"]
+
+
+def test_a_cell_without_a_number_keeps_its_text(gpt2):
+    lens = tl.logit_lens(gpt2, STORY)
+    axes = tl.twin(lens, lens_target="next", columns=99).figure().axes[0]
+    last = [t for t in axes.texts if int(t.get_position()[0]) == len(lens.tokens) - 1]
+    assert len(last) == len(lens.layers)
+
+
+def test_what_lies_outside_of_a_crop_is_said(results):
+    figure = tl.twin(*results, crop=(0, 3)).figure()
+    said = " ".join(text.get_text() for text in figure.texts)
+    assert f"token {results[1].focus}, outside of this crop" in said
 
 
 def test_errors_leave_nothing_behind(results, tmp_path):

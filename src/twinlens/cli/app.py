@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ app = App(
     version=__version__,
     usage="Usage: twinlens COMMAND [--settings FILE.toml] ...",
 )
+app.meta.suppress_keyboard_interrupt = app.suppress_keyboard_interrupt = False  # `main` tells
 app.meta.group_parameters = Group("Settings", sort_key=9)
 
 
@@ -43,6 +45,7 @@ def launch(
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 a check failed, 2 wrong input, 130 interrupted."""
+    _print_what_the_console_can()
     try:
         code = app.meta(
             arguments, exit_on_error=False, print_error=False, result_action="return_value"
@@ -56,6 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+
+
+def _print_what_the_console_can() -> None:
+    """Characters that the console's encoding lacks become `?` instead of a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _fail(message: str) -> NoReturn:

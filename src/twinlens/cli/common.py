@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twinlens.cli.options import LensOptions, ModelOptions, OutputOptions
 from twinlens.cli.values import span, token
-from twinlens.errors import ResultFileError
+from twinlens.errors import InputError, ResultFileError
 
 if TYPE_CHECKING:
     from twinlens.model.model import Model
@@ -58,8 +59,9 @@ def show(
         flip=output.flip,
         transpose=output.transpose,
     )
+    named = _named(results)
     if output.json:
-        print_json({result.kind_of_result: result.to_dict() for result in results})
+        print_json({name: result.to_dict() for name, result in named.items()})
     console = Console(quiet=output.quiet or output.json, highlight=False)
     console.print(table(view.picture, console.width))
     if len(results) == 1 and model is not None:
@@ -69,9 +71,19 @@ def show(
         messages.print(f"wrote {view.save(output.output)}", markup=False)
     if output.save is not None:
         _make_folder(output.save)
-        for result in results:
-            path = output.save / f"{result.kind_of_result}.safetensors"
-            messages.print(f"wrote {result.save(path)}", markup=False)
+        for name, result in named.items():
+            path = result.save(output.save / f"{name}.safetensors")
+            messages.print(f"wrote {path}", markup=False)
+
+
+def _named(results: Sequence[Result]) -> dict[str, Result]:
+    """Each result under its kind; the second of a kind is `trace-2`."""
+    named: dict[str, Result] = {}
+    for result in results:
+        kind = result.kind_of_result
+        number = 1 + sum(other.kind_of_result == kind for other in named.values())
+        named[kind if number == 1 else f"{kind}-{number}"] = result
+    return named
 
 
 def refuse_bad_output(output: OutputOptions) -> None:
@@ -86,12 +98,19 @@ def refuse_bad_output(output: OutputOptions) -> None:
             raise ResultFileError(
                 f"cannot write {output.output}: the folder {output.output.parent} does not exist"
             )
+        if output.output.is_dir():
+            raise ResultFileError(f"cannot write {output.output}: it is a folder")
+    if output.columns is not None and output.columns < 1:
+        raise InputError(f"--columns {output.columns} must be at least 1")
     if output.crop is not None:
         span(output.crop, "--crop")
     if output.save is not None:
         there = next(p for p in (output.save, *output.save.absolute().parents) if p.exists())
         if not there.is_dir() or not os.access(there, os.W_OK):
             raise ResultFileError(f"cannot write into {output.save}: {there} is no folder to write")
+        for taken in output.save.glob("*.safetensors"):
+            if taken.is_dir():
+                raise ResultFileError(f"cannot write into {output.save}: {taken} is a folder")
 
 
 def _make_folder(path: Path) -> None:
@@ -102,10 +121,10 @@ def _make_folder(path: Path) -> None:
 
 
 def print_json(value: Any) -> None:
-    """One line of strict JSON on standard output."""
+    """One line of strict JSON in ASCII on standard output, whatever the console's encoding."""
     import json
 
-    print(json.dumps(value, ensure_ascii=False, allow_nan=False))
+    print(json.dumps(value, allow_nan=False))
 
 
 def progress(output: OutputOptions) -> bool | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -16,6 +17,7 @@ from twinlens.cli.options import (
     TraceOptions,
 )
 from twinlens.cli.values import position, span, token, token_or_none
+from twinlens.errors import InputError
 
 if TYPE_CHECKING:
     from twinlens.model.model import Model
@@ -46,10 +48,40 @@ def look(
     """
     trace, corruption = trace or TraceOptions(), corruption or CorruptionOptions()
     lens, output = lens or LensOptions(), output or OutputOptions()
+    _refuse_trace_without_subject(trace, corruption)
+    _refuse_metric_of_rows(lens)
     refuse_bad_output(output)
     loaded = load_model(model, load or ModelOptions(), quiet=output.quiet)
+    if output.crop is not None:
+        from twinlens.show.layout import cropped
+
+        cropped(span(output.crop, "--crop"), len(loaded.encode(prompt)))
     results = _measure(loaded, prompt, trace, corruption, lens, progress(output))
     show(loaded, results, lens, output)
+
+
+def _refuse_trace_without_subject(trace: TraceOptions, corruption: CorruptionOptions) -> None:
+    """What is set for a trace must not be passed over in silence where no trace is made."""
+    if trace.subject or trace.subject_tokens or corruption.counterfactual is not None:
+        return
+    for options in (trace, corruption):
+        for field in dataclasses.fields(options):
+            if getattr(options, field.name) != getattr(type(options)(), field.name):
+                name = "--" + field.name.replace("_", "-")
+                raise InputError(
+                    f"{name} is about the trace, and there is no trace without a subject; give"
+                    " --subject TEXT (or --subject-tokens, or --counterfactual)"
+                )
+
+
+def _refuse_metric_of_rows(lens: LensOptions) -> None:
+    from twinlens.results.lens import CONTRIBUTION_METRICS
+
+    if lens.rows in ("attn", "mlp") and lens.lens_metric not in (None, *CONTRIBUTION_METRICS):
+        raise InputError(
+            f"--lens-metric {lens.lens_metric} is not defined for --rows {lens.rows}; choose one of"
+            f" {', '.join(CONTRIBUTION_METRICS)}"
+        )
 
 
 def _measure(

@@ -8,6 +8,10 @@ from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 
+from twinlens.cli.values import whole
+
+Whole = Annotated[int, Parameter(converter=whole)]
+
 _MODEL = Group("Model", sort_key=2)
 _TRACE = Group("Trace", sort_key=3)
 _CORRUPTION = Group("Corruption", sort_key=4)
@@ -51,7 +55,7 @@ class TraceOptions:
         "block"
     )
     "Which states are restored."
-    window: int = 1
+    window: Whole = 1
     "Layers restored together."
     metric: Literal["probability", "log_probability", "logit", "logit_difference", "kl"] = (
         "probability"
@@ -61,7 +65,7 @@ class TraceOptions:
     "Other token of a logit difference: its text or #ID."
     direction: Literal["denoise", "noise"] = "denoise"
     "Restore clean states in the corrupted run, or put corrupted states into the clean run."
-    batch_tokens: int = 4096
+    batch_tokens: Whole = 4096
     "Tokens of one forward pass at most."
 
 
@@ -74,9 +78,9 @@ class CorruptionOptions:
     "Standard deviation of the noise (default: from --times-std)."
     times_std: float = 3.0
     "The same in standard deviations of the embedding matrix."
-    samples: int = 10
+    samples: Whole = 10
     "Noise samples."
-    seed: int = 1
+    seed: Whole = 1
     "Seed of the noise."
     rule: Literal["gaussian", "uniform", "multivariate", "t"] = "gaussian"
     "Distribution of the noise."
@@ -107,7 +111,7 @@ class LensOptions:
     "Colour of the lens (default: probability; logit for contributions)."
     lens_target: str = "final"
     "Token of that metric: 'final', 'next', a token's text or #ID."
-    top_k: int = 5
+    top_k: Whole = 5
     "Top tokens kept for every cell."
 
 
@@ -124,7 +128,7 @@ class OutputOptions:
     "Print the results as JSON instead of the table."
     quiet: Annotated[bool, Parameter(name=("--quiet", "-q"), negative="")] = False
     "Print nothing but errors."
-    columns: int | None = None
+    columns: Annotated[int | None, Parameter(converter=whole)] = None
     "Tokens a band of the picture."
     crop: str | None = None
     "Only these tokens in the picture, START:STOP."

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from twinlens.errors import InputError
+
+
+def whole(_type: object, tokens: Sequence[Any]) -> int:
+    """A whole number; `2.5` is refused, not rounded."""
+    text = tokens[0].value
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no whole number") from None
 
 
 def position(text: str) -> int | str:

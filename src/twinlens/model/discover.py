@@ -87,7 +87,7 @@ def _record(hf: Any, modules: list[nn.Module]) -> dict[nn.Module, _Call]:
 
     def note(module: nn.Module, args: Any, kwargs: Any, made: Any) -> None:
         given = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)), None)
-        made = made[0] if isinstance(made, tuple) and made else made
+        made = made[0] if isinstance(made, tuple | list) and made else made
         kept = made.detach().clone() if isinstance(made, Tensor) else None
         calls[module] = _Call(next(order), None if given is None else given.detach().clone(), kept)
 

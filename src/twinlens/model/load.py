@@ -160,11 +160,13 @@ def _refuse_incomplete(report: Any, source: str | Path) -> None:
 
 
 def _refuse_foreign_tokenizer(hf: Any, tokenizer: Any, name: str) -> None:
+    """Tokens that were added to a tokenizer may have no row (Gemma 3, Code Llama): a prompt that
+    has one is refused when it is encoded."""
     rows = int(hf.get_input_embeddings().weight.shape[0])
-    if len(tokenizer) > rows:
+    if tokenizer.vocab_size > rows:
         raise LoadError(
-            f"{name}: the tokenizer has {len(tokenizer)} tokens, the model's embedding {rows} rows:"
-            " this tokenizer does not belong to this model"
+            f"{name}: the tokenizer has {tokenizer.vocab_size} tokens, the model's embedding {rows}"
+            " rows: this tokenizer does not belong to this model"
         )
 
 

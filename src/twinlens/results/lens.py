@@ -116,7 +116,7 @@ class LensResult(Result):
                     return index
         raise InputError(
             f"target={target!r} was not followed in this lens; it has"
-            f" {', '.join(map(repr, self.targets))} (ask for more by targets=[...])"
+            f" {', '.join(map(repr, self.targets))} (ask for it when the lens is made)"
         )
 
     def _variables(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:

@@ -48,6 +48,8 @@ def open_result(path: str | Path) -> Result:
     `SchemaVersionError` where it was written with another version of the schema.
     """
     path = Path(path)
+    if path.is_dir():
+        raise ResultFileError(f"{path} is a folder; give the files in it")
     header, arrays = _read(path)
     if header.get("schema") != SCHEMA_VERSION:
         raise SchemaVersionError(

@@ -38,18 +38,22 @@ class TraceResult(Result):
 
     @property
     def total_effect(self) -> float:
-        """clean - corrupted: what the corruption took away."""
-        return self.clean - self.corrupted
+        """clean - corrupted: what the corruption took away (for KL: the distance it made)."""
+        return (self.clean - self.corrupted) * (-1 if self.metric == "kl" else 1)
 
     def effects(self, normalise: bool = False) -> Float[np.ndarray, "layer token *head"]:
         """What each state brings back (denoise: score - corrupted) or takes away (noise: clean -
         score), in the metric's unit; `normalise=True` divides by the total effect.
 
+        A KL divergence is a distance from the clean run, so its effects are turned round
+        (corrupted - score, score - clean): positive always means that the state matters.
         Cells after the focus have no effect: the model is causal. NaN where the total effect is 0.
         """
         effects = self.scores - self.corrupted
         if self.direction == "noise":
             effects = self.clean - self.scores
+        if self.metric == "kl":
+            effects = -effects
         if not normalise:
             return effects
         with np.errstate(divide="ignore", invalid="ignore"):

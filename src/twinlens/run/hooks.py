@@ -70,8 +70,8 @@ def _in_three_axes(change: Change, rows: int) -> Change:
 
 
 def _in_output(made: Any, change: Change) -> Any:
-    if isinstance(made, tuple):
-        return (change(made[0]), *made[1:])
+    if isinstance(made, tuple | list):
+        return type(made)((change(made[0]), *made[1:]))
     return change(made)
 
 

@@ -53,9 +53,14 @@ class Noise:
             )
         if self.sigma is not None and self.rule in ("multivariate", "t"):
             raise CorruptionError(f"rule={self.rule!r} is scaled by times_std; leave out sigma")
-        for name in ("sigma", "times_std"):
+        for name in ("samples", "seed"):
+            if not _is_whole(value := getattr(self, name)):
+                raise CorruptionError(f"{name}={value!r} must be a whole number")
+        for name in ("sigma", "times_std", "df"):
             value = getattr(self, name)
-            if value is not None and not (value > 0 and np.isfinite(value)):
+            if value is None and name == "sigma":
+                continue
+            if not (_is_number(value) and value > 0 and np.isfinite(value)):
                 raise CorruptionError(f"{name}={value!r} must be a positive number")
         if self.samples < 1:
             raise CorruptionError(f"samples={self.samples} must be at least 1")
@@ -79,14 +84,28 @@ class Replace:
 
     def __post_init__(self) -> None:
         if (self.prompt is None) == (self.subjects is None):
-            raise CorruptionError("Replace needs either prompt=... or subjects=[...]")
+            raise CorruptionError(
+                "a replacement is either another prompt (a counterfactual) or other subjects;"
+                " give one of them"
+            )
         if isinstance(self.subjects, str) or (self.subjects is not None and not self.subjects):
             raise CorruptionError(
                 f"subjects={self.subjects!r} must be a list of at least one other subject"
             )
+        for other in self.subjects or ():
+            if not isinstance(other, str) or not other.strip():
+                raise CorruptionError(f"subject {other!r} is no text to put in the subject's place")
 
 
 Corruption = Noise | Replace
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 class Corrupted(NamedTuple):

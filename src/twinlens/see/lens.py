@@ -38,7 +38,7 @@ def logit_lens(
     prompt: str | Tokens,
     *,
     rows: Rows = "block",
-    targets: Sequence[str | int] = (),
+    targets: str | int | Sequence[str | int] = (),
     top_k: int = 5,
     progress: Progress = None,
 ) -> LensResult:
@@ -59,6 +59,7 @@ def logit_lens(
     one_of("rows", rows, get_args(Rows))
     if not isinstance(top_k, int) or not 1 <= top_k <= model.n_vocab:
         raise InputError(f"top_k={top_k!r} must be a whole number from 1 to {model.n_vocab}")
+    targets = [targets] if isinstance(targets, str | int) else list(targets)
     tokens = encoded(model, prompt)
     extra = [token_id(model, tokens, len(tokens) - 1, given, "target") for given in targets]
     require(model, _needed(rows))

@@ -64,7 +64,7 @@ def ask(
     one_of("kind", kind, get_args(Kind))
     one_of("metric", metric, get_args(Metric))
     one_of("direction", direction, get_args(Direction))
-    if not isinstance(window, int) or not 1 <= window <= model.n_layers:
+    if not isinstance(window, int | np.integer) or not 1 <= window <= model.n_layers:
         raise InputError(f"window={window!r} must be a whole number from 1 to {model.n_layers}")
     if (metric == "logit_difference") != (foil is not None):
         raise InputError("metric='logit_difference' and foil=... go together: give both or neither")
@@ -77,7 +77,7 @@ def ask(
         answer=None if answer is None else token_id(model, tokens, position, answer, "answer"),
         foil=None if foil is None else token_id(model, tokens, position, foil, "foil"),
         kind=kind,
-        window=window,
+        window=int(window),
         metric=metric,
         direction=direction,
     )
@@ -102,7 +102,8 @@ def token_id(model: Model, tokens: Tokens, position: int, given: str | int, what
     if isinstance(given, str):
         before = tokens.text[: int(tokens.ends[: position + 1].max())]
         return one_token(model.tokenizer, given, before=before, what=what)
-    if isinstance(given, bool) or not 0 <= int(given) < model.n_vocab:
+    whole = isinstance(given, int | np.integer) and not isinstance(given, bool)
+    if not whole or not 0 <= int(given) < model.n_vocab:
         raise AnswerError(f"{what}={given!r} is no token id; expected 0 to {model.n_vocab - 1}")
     return int(given)
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from twinlens.errors import InputError, SubjectError
+from twinlens.errors import CorruptionError, InputError, SubjectError
 from twinlens.model.anatomy import Site, SiteKind
 from twinlens.model.model import Model
 from twinlens.model.spans import Subject
@@ -81,6 +81,7 @@ def causal_trace(
     corrupted = corrupt(model, question.tokens, corruption or Noise(), question.mask)
     runs = _run_both(model, question, corrupted, batch_tokens)
     samples, notes = _restore_all(model, question, runs, batch_tokens, progress)
+    _refuse_not_a_number(model, runs, samples)
     notes = [*_warnings(question, runs), *notes]
     scores = samples.mean(axis=-1)
     nothing = float(runs.corrupted_scores.mean()) if direction == "denoise" else runs.clean_score
@@ -180,6 +181,20 @@ def _restore_all(
     reached = question.focus + 1
     samples[:, :reached] = np.concatenate(parts).reshape(layers, reached, *shape[2:])
     return samples, notes
+
+
+def _refuse_not_a_number(model: Model, runs: _Runs, samples: np.ndarray) -> None:
+    for run, scores in (
+        ("clean", np.array(runs.clean_score)),
+        ("corrupted", runs.corrupted_scores),
+        ("restored", samples),
+    ):
+        if not np.isfinite(scores).all():
+            raise CorruptionError(
+                f"{int((~np.isfinite(scores)).sum())} scores of the {run} run are not finite"
+                f" numbers: the corruption is too strong for this model in {model.dtype}; give a"
+                " smaller sigma, or load the model as float32"
+            )
 
 
 def _kinds(kind: Kind) -> tuple[SiteKind, ...]:

@@ -13,10 +13,11 @@ import numpy as np
 from twinlens.results.base import optional
 from twinlens.show.layout import Layout, Style
 from twinlens.show.panels import Panel, Picture
-from twinlens.show.text import fitted, printable, width_of, wrapped
+from twinlens.show.text import fitted, printable, width_of
 
 INK, SUBJECT, FOCUS, STAR, EMPTY = "#22262b", "#b3400a", "#0b6b3a", "#e0218a", "#e4e4e2"
 _COLOURS = {"sequential": "GnBu", "log": "GnBu_r", "diverging": "PuOr_r"}
+_AWAY = ", outside of this crop"
 _SIZES = (7.5, 6.5, 5.5)  # points, tried in turn for the text of a cell
 
 
@@ -66,6 +67,7 @@ class _Band:
         self._names()
         self._texts()
         self._marks()
+        self._positions()
         if self.picture.surprisal_bits is not None:
             self._strip()
 
@@ -104,19 +106,21 @@ class _Band:
 
     def _names(self) -> None:
         rows = list(reversed(self.panel.rows)) if self.style.flip else list(self.panel.rows)
-        room = self.layout.below if not self.style.transpose else self.layout.before
-        tokens = [fitted(name, 7.5, room - 0.1) for name in self._labels()]
+        room = (self.layout.before if self.style.transpose else self.layout.below) - 0.1
+        room = self.layout.cell[0] if self.layout.level else room
+        tokens = [fitted(name, 7.5, room) for name in self._labels()]
         across, down = (rows, tokens) if self.style.transpose else (tokens, rows)
         size = 7.5 if self.layout.cell[0] > 0.2 else 6.5
+        level, narrow = self.layout.level, self.layout.cell[0] < 0.4
         for axis, names in ((self.axes.xaxis, across), (self.axes.yaxis, down)):
             axis.set_ticks(np.arange(len(names)) + 0.5)
             axis.set_ticklabels(names, fontsize=size, color=INK, parse_math=False)
         self.axes.tick_params(length=0, pad=2)
         if not self.style.transpose:
-            self.axes.tick_params(axis="x", rotation=90 if self.layout.cell[0] < 0.4 else 45)
+            self.axes.tick_params(axis="x", rotation=0 if level else 90 if narrow else 45)
             for tick in self.axes.get_xticklabels():
-                tick.set(ha="center" if self.layout.cell[0] < 0.4 else "right")
-                tick.set_rotation_mode("default" if self.layout.cell[0] < 0.4 else "anchor")
+                tick.set(ha="center" if level or narrow else "right")
+                tick.set_rotation_mode("default" if level or narrow else "anchor")
         ticks = self.axes.get_yticklabels() if self.style.transpose else self.axes.get_xticklabels()
         for token, tick in zip(self.band, ticks, strict=True):
             if token == self.picture.focus:
@@ -135,24 +139,29 @@ class _Band:
         stars = self.panel.stars
         if stars is not None:
             at = [self.place(r, t) for r in range(self.n_rows) for t in self.band if stars[r, t]]
-            size = 16 if width > 0.3 else 5
+            size = 16 if width > 0.3 else 9
             corner = (1 - 0.075 / width, 0.26) if width > 0.3 else (0.5, 0.5)
             x, y = [x + corner[0] for x, _ in at], [y + corner[1] for _, y in at]
-            self.axes.scatter(x, y, marker="*", s=size, c=STAR, ec="white", lw=0.3, zorder=3)
-        if self.panel.texts is None or width <= 0.3:
+            edge = "white" if width > 0.3 else "none"
+            self.axes.scatter(x, y, marker="*", s=size, c=STAR, ec=edge, lw=0.3, zorder=3)
+        if self.panel.texts is None:
             return
         colours, norm = _colour_map(self.panel), _norm(self.panel)
         for row, texts in enumerate(self.panel.texts):
             for token in self.band:
                 value = self.panel.values[row, token]
                 starred = stars is not None and bool(stars[row, token])
-                if texts[token] and np.isfinite(value):
-                    self._text(texts[token], row, token, _ink(colours(norm(value))), starred)
+                if texts[token]:
+                    ink = _ink(colours(norm(value))) if np.isfinite(value) else INK
+                    self._text(texts[token], row, token, ink, starred)
 
     def _text(self, text: str, row: int, token: int, ink: str, starred: bool) -> None:
         x, y = self.place(row, token)
-        room = self.layout.cell[0] - (0.17 if starred else 0.06)
-        text = printable(text)
+        text, room = printable(text), self.layout.cell[0] - (0.17 if starred else 0.06)
+        if self.layout.cell[0] <= 0.3:  # whole or not at all, and never over a star
+            if starred or width_of(text, _SIZES[-1]) > self.layout.cell[0] - 0.02:
+                return
+            room = self.layout.cell[0]
         size = next((s for s in _SIZES if width_of(text, s) <= room), _SIZES[-1])
         shift = 0.06 / self.layout.cell[0] if starred else 0.0
         self.axes.text(
@@ -184,6 +193,23 @@ class _Band:
         self.axes.add_patch(frame)
         self.axes.plot(*at, marker=marker, ms=5, color=FOCUS, clip_on=False)
 
+    def _positions(self) -> None:
+        """The position of every fifth token, and of the first of the band."""
+        for token in self.band:
+            start = self.band.start
+            if token != start and (token % 5 or token - start < 3):
+                continue
+            x, y = self.place(0, token)
+            if self.style.transpose:
+                at = self.x + self.width + 0.03, self.bottom + self.height - (y + 0.5) * 0.22
+                place = {"ha": "left", "va": "center"}
+            else:
+                at = self.x + (x + 0.5) * self.layout.cell[0], self.bottom + self.layout.panel[1]
+                at = at[0], self.y + self.layout.panel[1] + self.layout.above - 0.1
+                place = {"ha": "center", "va": "center"}
+            x, y, *_ = self.layout.box(*at, 0, 0)
+            self.figure.text(x, y, str(token), fontsize=5.5, color="#8a8a8a", **place)
+
     def _strip(self) -> None:
         bits = self.picture.surprisal_bits
         assert bits is not None
@@ -196,6 +222,8 @@ class _Band:
             axes = self.figure.add_axes(box)
             axes.barh(at, part, height=0.8, color="#7d8590")
             axes.set(xlim=(top, 0), ylim=(len(self.band), 0))
+            if self.column == 0 and self.number == 0:
+                axes.set_title("surprisal (bits)", fontsize=5.5, color="#666", pad=8)
             self.axes.tick_params(axis="y", pad=(size + 0.16) * 72)
         else:
             box = layout.box(self.x, self.bottom + self.height + 0.16, self.width, size)
@@ -210,7 +238,11 @@ class _Band:
         for side, spine in axes.spines.items():
             spine.set_visible(side == ("right" if self.style.transpose else "bottom"))
             spine.set_color("#bbbbbb")
-        axes.set_xticks([])
+        scale = self.style.transpose and self.column == 0
+        axes.set_xticks([0, top] if scale else [])
+        if scale:
+            axes.set_xticklabels(["0", f"{top:.0f}"], fontsize=5.5, color="#666")
+            axes.xaxis.tick_top()
         if self.column != 0 or self.style.transpose:
             axes.set_yticks([])
 
@@ -218,48 +250,52 @@ class _Band:
 def _head(figure: Any, layout: Layout, panel: Panel, column: int) -> None:
     x, _ = layout.grid(0, column)
     top = layout.size[1]
-    room = max(
-        layout.panel[0], layout.size[0] - x if column == len(layout.picture.panels) - 1 else 0
-    )
     figure.text(
         x / layout.size[0], (top - 0.3) / top, panel.title, fontsize=11, fontweight="bold",
         color=INK, va="center",
     )  # fmt: skip
     figure.text(
-        x / layout.size[0], (top - 0.46) / top, wrapped(printable(panel.subtitle), 7.5, room),
-        fontsize=7.5, color="#555", va="top", parse_math=False,
+        x / layout.size[0], (top - 0.46) / top, layout.subtitles[column], fontsize=7.5,
+        color="#555", va="top", parse_math=False,
     )  # fmt: skip
 
 
 def _colour_bar(figure: Any, layout: Layout, panel: Panel, column: int) -> None:
-    cm = optional("matplotlib.cm", "figures")
+    cm, ticker = optional("matplotlib.cm", "figures"), optional("matplotlib.ticker", "figures")
     x, _ = layout.grid(0, column)
-    width = min(layout.panel[0], 3.2)
-    axes = figure.add_axes(layout.box(x, 0.62, width, 0.1))
-    bar = figure.colorbar(
-        cm.ScalarMappable(_norm(panel), _colour_map(panel)), cax=axes, orientation="horizontal"
-    )
+    axes = figure.add_axes(layout.box(x, layout.foot - 0.1, min(layout.reading, 3.2), 0.1))
+    scale = cm.ScalarMappable(_norm(panel), _colour_map(panel))
+    bar = figure.colorbar(scale, cax=axes, orientation="horizontal")
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=6, length=2, pad=1)
-    words = wrapped(printable(panel.meaning), 7, max(layout.panel[0], 3.2))
+    bar.ax.xaxis.set_minor_locator(ticker.NullLocator())
+    bar.ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda v, _: _number(v)))
+    words = layout.meanings[column]
     bar.set_label(words, fontsize=7, color=INK, labelpad=2, loc="left", parse_math=False)
 
 
+def _number(value: float) -> str:
+    return f"{value:.3g}".replace("-", "\u2212")
+
+
 def _foot(figure: Any, layout: Layout, picture: Picture) -> None:
-    marks = []
+    """What the marks mean, then the notes."""
+    marks: list[tuple[str, str]] = []
     if picture.subject.any():
-        marks.append(("▬ subject (corrupted)", SUBJECT))
+        away = "" if any(layout.shows(int(t)) for t in np.flatnonzero(picture.subject)) else _AWAY
+        marks.append((f"▬ subject (corrupted){away}", SUBJECT))
     if picture.focus is not None:
-        marks.append(("▼ focus (its next token is explained)", FOCUS))
-    x = layout.grid(0, 0)[0]
+        away = "" if layout.shows(picture.focus) else f", token {picture.focus}{_AWAY}"
+        marks.append((f"▼ focus (its next token is explained){away}", FOCUS))
+    width, height = layout.size
+    x, y = layout.before, 0.08 + layout.style.line * layout.note_lines
     for text, colour in marks:
-        figure.text(x / layout.size[0], 0.08 / layout.size[1], text, fontsize=7, color=colour)
+        figure.text(x / width, y / height, text, fontsize=7, color=colour)
         x += width_of(text, 7) + 0.2
-    if picture.notes:
-        note = fitted(printable("note: " + "; ".join(picture.notes)), 7, layout.size[0] - x - 0.2)
+    if layout.notes:
         figure.text(
-            x / layout.size[0], 0.08 / layout.size[1], note, fontsize=7, color="#9a1c1c",
-            parse_math=False,
+            layout.before / width, (y - 0.05) / height, "\n".join(layout.notes), fontsize=7,
+            color="#9a1c1c", va="top", linespacing=1.25, parse_math=False,
         )  # fmt: skip
 
 

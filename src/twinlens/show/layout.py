@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from twinlens.errors import InputError
 from twinlens.show.panels import Picture
-from twinlens.show.text import printable, width_of
+from twinlens.show.text import printable, width_of, wrapped
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,10 @@ class Style:
     strip: float = 0.32  # the surprisal strip
     gap: float = 0.75  # between panels: the names of the rows
     label: float = 0.85  # below a band: at most this for the tokens' names
-    head: float = 0.72
-    foot: float = 0.92
+    reading: float = 3.4  # at least this for the words above and below a panel
+    head: float = 0.48  # title; the subtitle's lines come on top
+    foot: float = 0.52  # colour bar and marks; its meaning's and the notes' lines come on top
+    line: float = 0.13
 
 
 class Layout:
@@ -47,28 +49,56 @@ class Layout:
             self.cell = (along, across)
             self.panel = (columns * along, n_rows * across)
             self.before, self.below = style.gap, self._room_for_names(along)
+        self.level = not style.transpose and self._widest_name() <= along - 0.04
         self.beside = style.strip + 0.08 if style.transpose else 0.0
-        self.above = 0.3 if style.transpose else style.strip + 0.26
+        self.above = 0.3 if style.transpose else style.strip + 0.34
         self.pitch = self.panel[1] + self.above + self.below
-        width = len(picture.panels) * (self.before + self.beside + self.panel[0]) + 0.35
-        self.size = (max(width, 5.5), style.head + style.foot + len(self.bands) * self.pitch)
+        self.reading = max(self.panel[0], style.reading)
+        self.across = self.before + self.beside + self.reading
+        width = len(picture.panels) * self.across + 0.3
+        self._write(width)
+        self.size = (width, self.head + self.foot + len(self.bands) * self.pitch)
+
+    def _write(self, width: float) -> None:
+        """Break the words into lines and make room for them."""
+        style, panels = self.style, self.picture.panels
+        self.subtitles = [wrapped(printable(p.subtitle), 7.5, self.reading) for p in panels]
+        self.meanings = [wrapped(printable(p.meaning), 7, self.reading) for p in panels]
+        notes = [f"note: {note}" for note in self.picture.notes]
+        self.notes = [wrapped(printable(note), 7, width - self.before - 0.3) for note in notes]
+        self.head = style.head + style.line * _most_lines(self.subtitles)
+        self.note_lines = sum(note.count("\n") + 1 for note in self.notes)
+        self.foot = style.foot + style.line * (_most_lines(self.meanings) + self.note_lines)
 
     def _room_for_names(self, along: float) -> float:
         """Inches that the tokens' names take below a band, at most `style.label`."""
-        shown = [self.picture.tokens.labels[token] for band in self.bands for token in band]
-        longest = max(width_of(printable(label), 7.5) for label in shown)
+        longest = self._widest_name()
+        if longest <= along - 0.04:
+            return 0.36
         slant = 1.0 if along < 0.4 else 0.75
         return min(self.style.label, longest * slant + 0.22)
 
+    def _widest_name(self) -> float:
+        shown = [self.picture.tokens.labels[token] for band in self.bands for token in band]
+        return max(width_of(printable(label), 7.5) for label in shown)
+
+    def shows(self, token: int) -> bool:
+        """Whether a token is in the picture."""
+        return self.bands[0].start <= token < self.bands[-1].stop
+
     def grid(self, band: int, column: int) -> tuple[float, float]:
         """Lower left corner of a panel's grid."""
-        x = column * (self.before + self.beside + self.panel[0]) + self.before + self.beside
-        top = self.size[1] - self.style.head - band * self.pitch
+        x = column * self.across + self.before + self.beside
+        top = self.size[1] - self.head - band * self.pitch
         return x, top - self.above - self.panel[1]
 
     def box(self, x: float, y: float, width: float, height: float) -> tuple[float, ...]:
         """Inches to the fractions of the figure that matplotlib wants."""
         return x / self.size[0], y / self.size[1], width / self.size[0], height / self.size[1]
+
+
+def _most_lines(texts: list[str]) -> int:
+    return max(text.count("\n") + 1 for text in texts)
 
 
 def cropped(crop: tuple[int, int] | None, n_tokens: int) -> tuple[int, int]:

@@ -65,7 +65,8 @@ def picture(
 ) -> Picture:
     """Panels of results of the same prompt, on the same rows: lens first, trace after it.
 
-    Raises `InputError` where the results are not of the same tokens or model.
+    Results of two models (before and after a change) may stand side by side. Raises `InputError`
+    where the results are not of the same tokens and rows.
     """
     if not results:
         raise InputError("nothing to show; give a LensResult, a TraceResult, or both")
@@ -146,22 +147,21 @@ def _trace_panel(trace: TraceResult, rows: tuple[str, ...]) -> Panel:
     window = f", {trace.window} layers together" if trace.window > 1 else ""
     heads = f" (in each cell: heads 0 to {effects.shape[-1] - 1})" if effects.ndim > 2 else ""
     effect = "gained" if trace.direction == "denoise" else "lost"
+    of = f" of {trace.label(trace.answer)}"
     metric = trace.metric.replace("_", " ")
     shown = np.abs(effects) >= _WORTH_A_NUMBER * limit
     if trace.metric == "kl":
-        metric = "KL from the clean prediction (nats)"
+        metric, of = "KL from the clean prediction (nats)", ""
+        effect = "removed" if trace.direction == "denoise" else "made"
     return Panel(
         title=f"causal trace: {trace.kind}",
         subtitle=(
-            f"{trace.label(trace.answer)}: {metric} clean {trace.clean:.3f}, corrupted"
-            f" {trace.corrupted:.3f} ({_corruption(trace)})"
+            f"{metric}{of}: clean {trace.clean:.3f}, corrupted {trace.corrupted:.3f}"
+            f" ({_corruption(trace)})"
         ),
         rows=rows,
         values=_on_rows(effects, trace.layers, rows),
-        meaning=(
-            f"{metric} of {trace.label(trace.answer)} {effect} when this"
-            f" {trace.kind} state is {verb}{window}{heads}"
-        ),
+        meaning=(f"{metric}{of} {effect} when this {trace.kind} state is {verb}{window}{heads}"),
         scale="diverging",
         low=-limit,
         high=limit,
@@ -184,7 +184,8 @@ def _numbers(
     texts = [[""] * len(trace.tokens) for _ in rows]
     for layer, token in np.argwhere(shown & (effects != 0)):
         row = rows.index(trace.layers[layer])
-        texts[row][token] = f"{effects[layer, token]:+.2g}".replace("-", "−")
+        number = f"{effects[layer, token]:+#.2g}".removesuffix(".")
+        texts[row][token] = number.replace("-", "−")
     return texts
 
 

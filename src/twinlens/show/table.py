@@ -72,7 +72,7 @@ def _head(picture: Picture, token: int, shown: list[int]) -> Text:
         label, style = f"▼{label}", "bold green"
     elif picture.subject[token]:
         label, style = f"▬{label}", "bold dark_orange3"
-    return Text(_cut(label, _CELL), style=style)
+    return Text(f"{token}\n", style="dim").append(_cut(label, _CELL), style=f"not dim {style}")
 
 
 def _cell(panel: Panel, row: int, token: int) -> Text:
