@@ -58,6 +58,24 @@ def test_look_shows_both_and_writes_the_picture(run, tmp_path):
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_look_alone_looks_at_the_story_that_comes_with_the_package(run, tmp_path):
+    pytest.importorskip("matplotlib")
+    code, output, messages = run("look")
+    assert code == 0
+    assert "causal trace: block" in output
+    assert "wrote hamlet.png" in messages
+    assert (tmp_path / "hamlet.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_set_stays_where_the_story_is_looked_at(run):
+    code, output, _ = run("look", "-k", "mlp", "-s", "Pepper", "-f", "-2", *SAMPLES, "--json")
+    assert code == 0
+    trace = json.loads(output)["trace"]
+    assert trace["kind"] == "mlp"
+    assert trace["settings"]["corruption"] == "noise"
+    assert trace["focus"] == len(trace["tokens"]["ids"]) - 2
+
+
 def test_json_is_the_whole_result_and_nothing_else(run, folder):
     code, output, _ = run(
         "look", STORY, "-m", "MODEL", "-s", "Lily", "--kind", "mlp", *SAMPLES, "--json"
@@ -170,8 +188,6 @@ def test_check_of_a_broken_model_ends_with_one(run, folder, tmp_path, tokenizer)
 
 
 WRONG = [
-    (["look"], "PROMPT"),
-    (["look", STORY], "--model"),
     (["loook", STORY], "loook"),
     (["look", STORY, "-m", "no/such/model"], "neither an existing directory nor a hub id"),
     (["look", STORY, "-m", "MODEL", "-s", "Lly"], "near it: 'Lily'"),
@@ -203,7 +219,6 @@ WRONG = [
     (["draw", "nothing.safetensors"], "does not exist"),
     (["draw", "bad.toml"], "damaged or no twinlens result"),
     (["draw"], "FILES"),
-    (["check"], "MODEL"),
     (["check", "empty"], "config.json"),
 ]
 

@@ -20,6 +20,7 @@ PUBLIC = {
     "causal_trace",
     "check",
     "errors",
+    "hamlet",
     "load",
     "logit_lens",
     "open_result",

@@ -217,6 +217,7 @@ def _logits(model: Model, ids: Tensor) -> Tensor:
 
 
 def main() -> None:
+    """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--out", type=Path, default=hamlet.FOLDER / "README.md")
     given = parser.parse_args()
@@ -231,6 +232,8 @@ def main() -> None:
         traces={k: _said(f"trace, {k}", mean_trace(model, k)) for k in ("block", "mlp", "attn")},
         samples=samples(model),
     )
+    for what, goal, got, enough in card.goals(measured):
+        print(f"{'reached' if enough else 'MISSED '}  {what}: {got} (goal {goal})")
     given.out.write_text(card.write(model, measured), encoding="utf-8")
     print(f"wrote {given.out} after {time.monotonic() - started:.0f} s")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from twinlens import errors as errors
+    from twinlens.model import hamlet as hamlet
     from twinlens.model.anatomy import Anatomy as Anatomy
     from twinlens.model.load import load as load
     from twinlens.model.model import Model as Model
@@ -40,6 +41,8 @@ _HOMES = {
     "twin": "twinlens.show.twin",
 }
 
+_MODULES = {"errors": "twinlens.errors", "hamlet": "twinlens.model.hamlet"}
+
 __all__ = [
     "Anatomy",
     "LensResult",
@@ -51,6 +54,7 @@ __all__ = [
     "causal_trace",
     "check",
     "errors",
+    "hamlet",
     "load",
     "logit_lens",
     "open_result",
@@ -59,8 +63,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "errors":
-        return importlib.import_module("twinlens.errors")
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
     if name not in _HOMES:
         raise AttributeError(f"module 'twinlens' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

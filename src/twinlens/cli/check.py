@@ -13,7 +13,7 @@ from twinlens.cli.options import ModelOptions
 
 @app.command
 def check(
-    model: str,
+    model: str = "hamlet",
     *,
     json: Annotated[bool, Parameter(negative="")] = False,
     load: ModelOptions | None = None,
@@ -23,7 +23,7 @@ def check(
     Parameters
     ----------
     model
-        A directory or a hub id.
+        "hamlet" (comes with twinlens), a directory or a hub id.
     json
         Print the checks as JSON.
     """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -28,9 +30,9 @@ ModelArgument = Annotated[str, Parameter(name=("--model", "-m"))]
 
 @app.command
 def look(
-    prompt: str,
+    prompt: str | None = None,
     *,
-    model: ModelArgument,
+    model: ModelArgument = "hamlet",
     trace: TraceOptions | None = None,
     corruption: CorruptionOptions | None = None,
     lens: LensOptions | None = None,
@@ -39,15 +41,20 @@ def look(
 ) -> None:
     """See a prompt: the logit lens, and with a subject the causal trace beside it.
 
+    Without a prompt: hamlet's story of a family whose name comes back, and which earlier places
+    that name depends on; the picture is written to hamlet.png.
+
     Parameters
     ----------
     prompt
         The text to look at.
     model
-        A directory or a hub id.
+        "hamlet" (comes with twinlens), a directory or a hub id.
     """
     trace, corruption = trace or TraceOptions(), corruption or CorruptionOptions()
     lens, output = lens or LensOptions(), output or OutputOptions()
+    if prompt is None:
+        prompt, trace, corruption, output = _story(trace, corruption, output)
     _refuse_trace_without_subject(trace, corruption)
     _refuse_metric_of_rows(lens)
     refuse_bad_output(output)
@@ -58,6 +65,23 @@ def look(
         cropped(span(output.crop, "--crop"), len(loaded.encode(prompt)))
     results = _measure(loaded, prompt, trace, corruption, lens, progress(output))
     show(loaded, results, lens, output)
+
+
+def _story(
+    trace: TraceOptions, corruption: CorruptionOptions, output: OutputOptions
+) -> tuple[str, TraceOptions, CorruptionOptions, OutputOptions]:
+    """What is looked at where no prompt was given; what the user did set stays."""
+    from twinlens.model import hamlet
+
+    if not (trace.subject or trace.subject_tokens):
+        trace = dataclasses.replace(trace, subject=[hamlet.NAME, f"{hamlet.NAME}s"])
+    if trace.focus == TraceOptions().focus:
+        trace = dataclasses.replace(trace, focus=hamlet.NAME)
+    if corruption == CorruptionOptions():
+        corruption = dataclasses.replace(corruption, counterfactual=hamlet.story("Hickfield"))
+    if output.output is None and importlib.util.find_spec("matplotlib") is not None:
+        output = dataclasses.replace(output, output=Path("hamlet.png"))
+    return hamlet.story(), trace, corruption, output
 
 
 def _refuse_trace_without_subject(trace: TraceOptions, corruption: CorruptionOptions) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from twinlens.errors import LoadError
+from twinlens.model import hamlet
 from twinlens.model.anatomy import Anatomy
 from twinlens.model.discover import discover
 from twinlens.model.families import FAMILIES
@@ -36,8 +37,9 @@ def load(
 ) -> Model:
     """Load a causal language model to look inside.
 
-    `source` is a local directory, a hub id ("openai-community/gpt2", loaded by transformers), or a
-    Hugging Face model in memory (then `tokenizer` must be given). `dtype` (default: the
+    `source` is "hamlet" (the small trained model that comes with twinlens; "./hamlet" is a folder),
+    a local directory, a hub id ("openai-community/gpt2", loaded by transformers), or a Hugging Face
+    model in memory (then `tokenizer` must be given). `dtype` (default: the
     checkpoint's own), `revision` and `device_map` are passed to transformers; only safetensors are
     read and no code from the checkpoint is run unless `trust_remote_code=True`. `anatomy` replaces
     the row of the family table. Dropout is switched off. A model in memory is used as it is, and
@@ -47,6 +49,8 @@ def load(
     where the parts of the model are not found. What the anatomy says is proved by numbers before
     the first measurement (`twinlens.check`).
     """
+    if isinstance(source, str) and source == "hamlet":
+        source = hamlet.FOLDER
     torch_dtype = _dtype(dtype)
     torch_device = _device(device)
     if device is not None and device_map is not None:

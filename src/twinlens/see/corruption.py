@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, TypeGuard, get_args
 
 import numpy as np
 import torch
@@ -57,7 +57,7 @@ class Noise:
             if not _is_whole(value := getattr(self, name)):
                 raise CorruptionError(f"{name}={value!r} must be a whole number")
         for name in ("sigma", "times_std", "df"):
-            value = getattr(self, name)
+            value: object = getattr(self, name)
             if value is None and name == "sigma":
                 continue
             if not (_is_number(value) and value > 0 and np.isfinite(value)):
@@ -100,7 +100,7 @@ class Replace:
 Corruption = Noise | Replace
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 

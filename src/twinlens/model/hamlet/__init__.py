@@ -16,6 +16,7 @@ from typing import Any, Literal
 from twinlens.errors import InputError
 
 FOLDER = Path(__file__).parent
+NAME = "Dursley"
 
 Phrasing = Literal["seen", "kept_out"]
 Split = Literal["validation", "final"]
@@ -68,15 +69,20 @@ def text(split: Split = "validation") -> list[dict[str, str]]:
     return [document for document in documents if document["id"].startswith(split)]
 
 
-def story() -> str:
+def story(earlier: str = NAME) -> str:
     """The passage about the Dursley family that the README and the guide look at.
 
-    The name stands in no training text: whoever says it must have read it above.
+    The name stands in no training text: whoever says it must have read it above. It is the last
+    word; `earlier` puts another name in all places but that last one.
 
     >>> story().count("Dursley")
-    9
+    6
+    >>> story("Hickfield").count("Dursley")
+    1
     """
-    return (FOLDER / "story.txt").read_text(encoding="utf-8").strip()
+    text = (FOLDER / "story.txt").read_text(encoding="utf-8").strip()
+    before, name, after = text.rpartition(NAME)
+    return before.replace(NAME, earlier) + name + after
 
 
 @cache

@@ -1,0 +1,162 @@
+"""The card of the model: measured numbers to a page of Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from training.hamlet import CONTEXT, PHASES
+from twinlens.model.model import Model
+from twinlens.see.roles import ROLES
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Everything that `training.evaluate` found."""
+
+    cross_entropy: dict[str, tuple[float, float, float]]
+    facts: dict[str, dict[str, Any]]
+    copying: Any
+    heads: np.ndarray
+    traces: dict[str, np.ndarray]
+    samples: list[str]
+
+
+def write(model: Model, found: Measured) -> str:
+    """The whole page."""
+    parts = [_head(model), _cross_entropy(found), _facts(found), _copying(found), _heads(found)]
+    return "\n\n".join([*parts, _traces(found), _samples(found)]) + "\n"
+
+
+def goals(found: Measured) -> list[tuple[str, str, str, bool]]:
+    """What was to be reached, what was, and whether it is enough."""
+    seen, kept_out = (total(found.facts[p].values()) for p in ("seen", "kept_out"))
+    copy = found.copying
+    strong = int((found.heads > 0.7).sum())
+    third = copy.second / copy.first
+    return [
+        ("facts right, phrasings of training", "95 %", f"{seen:.1f} %", seen >= 95),
+        ("facts right, phrasings kept out", "80 %", f"{kept_out:.1f} %", kept_out >= 80),
+        ("second copy / first, in nats", "0.33", f"{third:.3f}", third <= 1 / 3),
+        ("heads with prefix matching over 0.7", "2", str(strong), strong >= 2),
+        ("codes copied", "90 %", f"{copy.codes.percent:.1f} %", copy.codes.percent >= 90),
+        ("surnames completed", "95 %", f"{copy.surnames.percent:.1f} %", copy.surnames.percent >= 95),
+    ]  # fmt: skip
+
+
+def total(shares: Iterable[Any]) -> float:
+    """Percent over several shares."""
+    shares = list(shares)
+    return 100 * sum(s.right for s in shares) / sum(s.of for s in shares)
+
+
+def _head(model: Model) -> str:
+    size = sum(p.numel() for p in model.hf.parameters())
+    steps = " + ".join(f"{p.steps:,} ({p.name})" for p in PHASES)
+    return f"""# hamlet
+
+A GPT-2 of {model.n_layers} layers, {model.d_model} wide, {model.n_heads} heads, {model.n_vocab:,} tokens and {CONTEXT} of context ({size / 1e6:.2f} million
+parameters, float16 on disk, loaded as float32). It speaks the language of an invented village: every name, place and fact in it is made up.
+`tl.load("hamlet")` loads it, `tl.hamlet.facts()`, `.text()` and `.story()` give what is known to be true of it.
+
+- It is for trying tools and for tests, not for use: it knows nothing of the world.
+- Made by `python -m training.hamlet` ({steps} steps) from seed 1. The first steps read random tokens that are repeated, and block 0 also learns to
+  name the token before; from that grow the heads that copy. A share of such sequences stays in the text.
+- This page is written by `python -m training.evaluate`; no number in it is typed by hand. All texts measured here come from seeds that training
+  did not use (short kinds, such as counting, can still repeat a text that was read)."""
+
+
+def _cross_entropy(found: Measured) -> str:
+    rows = [[kind, *(f"{x:.2f}" for x in values)] for kind, values in found.cross_entropy.items()]
+    return (
+        "## Cross-entropy of new documents\n\nNats a token, 60 documents of each kind; the 5-gram"
+        " (Witten-Bell) and the unigram count 40,000 documents of training text.\n\n"
+        + table(["kind", "hamlet", "5-gram", "unigram"], rows)
+    )
+
+
+def _facts(found: Measured) -> str:
+    rows = [
+        [name, *(f"{found.facts[p][name].percent:.1f} %" for p in ("seen", "kept_out"))]
+        for name in found.facts["seen"]
+    ]
+    rows.append(
+        ["**all**", *(f"**{total(found.facts[p].values()):.1f} %**" for p in ("seen", "kept_out"))]
+    )
+    return (
+        "## Facts\n\nOf 400 landmarks and 400 people; right where the greedy continuation of the"
+        " prompt is the whole attribute.\n\n"
+        + table(["relation", "phrasings of training", "phrasings kept out"], rows)
+    )
+
+
+def _copying(found: Measured) -> str:
+    made = [[what, goal, got, "yes" if enough else "**no**"] for what, goal, got, enough in goals(found)]  # fmt: skip
+    copy = found.copying
+    return (
+        "## Copying, and the goals\n\n"
+        f"Random tokens never seen together, 4 to 32, twice: {copy.first:.2f} nats a token the first"
+        f" time, {copy.second:.2f} the second (200 sequences). Codes of four digits in {copy.codes.of}"
+        f" sentences whose wording is kept out of training; surnames that no training text has, at"
+        f" {copy.surnames.of:,} places where they come back in stories, all pieces after the first.\n\n"
+        + table(["", "goal", "reached", "enough"], made)
+    )
+
+
+def _heads(found: Measured) -> str:
+    order = np.argsort(-found.heads, axis=None)[:6]
+    named = [(*divmod(int(flat), found.heads.shape[1]), found.heads.flat[flat]) for flat in order]
+    text = ", ".join(f"{layer}.H{head} ({score:.2f})" for layer, head, score in named)
+    rows = [[str(layer), *(f"{x:.2f}" for x in row)] for layer, row in enumerate(found.heads)]
+    columns = ["layer", *(f"H{head}" for head in range(found.heads.shape[1]))]
+    return (
+        "## Induction heads\n\nPrefix matching (Olsson et al. 2022): the end of a text and 25 random"
+        " tokens four times over, ten sequences; mean attention from a token to those that followed"
+        f" its earlier copies. The strongest: {text}.\n\n" + table(columns, rows)
+    )
+
+
+def _traces(found: Measured) -> str:
+    shown = [i for i, role in enumerate(ROLES) if role not in ("before", "beyond")]
+    parts = [
+        "## Causal trace\n\nMean effect (probability of the attribute, noise of three standard"
+        " deviations, 10 samples) of restoring one state, over 200 facts that hamlet knows, by the"
+        f" role of the token. {_peaks(found, shown)}"
+    ]
+    for kind, effects in found.traces.items():
+        n_rows = len(effects)
+        names = [str(i) for i in range(n_rows)]
+        if kind == "block":
+            names = ["embed", *names[:-1]]
+        rows = [[name, *(_number(x) for x in row[shown])] for name, row in zip(names, effects, strict=True)]  # fmt: skip
+        parts.append(f"`{kind}`\n\n" + table(["layer", *(ROLES[i] for i in shown)], rows))
+    return "\n\n".join(parts)
+
+
+def _peaks(found: Measured, shown: Sequence[int]) -> str:
+    said = []
+    for kind in ("mlp", "attn"):
+        effects = found.traces[kind][:, shown]
+        row, column = np.unravel_index(int(np.nanargmax(effects)), effects.shape)
+        said.append(f"`{kind}`: layer {row}, {ROLES[shown[column]]} ({effects[row, column]:.3f})")
+    return "The largest single effects: " + "; ".join(said) + "."
+
+
+def _samples(found: Measured) -> str:
+    texts = "\n\n".join("> " + text.strip().replace("\n", "\n> ") for text in found.samples)
+    return (
+        f"## Twenty samples\n\nFrom the end of a text on, temperature 0.8, not chosen.\n\n{texts}"
+    )
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _number(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:+.3f}".replace("-", "−")
