@@ -33,7 +33,7 @@ def facts(phrasing: Phrasing = "seen") -> list[dict[str, Any]]:
     Raises `InputError` for another phrasing. Format: Meng et al. 2022.
 
     >>> facts()[0]["prompt"]
-    'The Burning Mill looks down on the streets of'
+    'The Royal Tower is in the city of'
     """
     if phrasing not in ("seen", "kept_out"):
         raise InputError(f"phrasing={phrasing!r} is not known; choose 'seen' or 'kept_out'")
