@@ -51,6 +51,10 @@ class AnatomyError(ModelError):
     """The parts of the model were not found, or a check of them by numbers failed."""
 
 
+class ReplayError(ModelError):
+    """The blocks cannot be replayed: they take arguments, or keep state, in an unknown way."""
+
+
 class ResultError(TwinlensError):
     """Something about a stored result."""
 

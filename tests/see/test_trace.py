@@ -14,23 +14,25 @@ from twinlens.run.passes import Inputs, State, read, restore
 KINDS = ("block", "mlp", "attn", "head")
 
 
+@pytest.mark.parametrize("engine", ["hooks", "replay"])
 @pytest.mark.parametrize("window", [1, 3])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["gpt2", "gpt_neox", "gpt_neox_sequential", "llama"])
-def test_agrees_with_the_published_loop_on_random_models(make_model, name, kind, window):
+def test_agrees_with_the_published_loop_on_random_models(make_model, name, kind, window, engine):
     model = make_model(name)
-    _agrees(model, "The Eiffel Tower is in", "Eiffel Tower", kind, window)
+    _agrees(model, "The Eiffel Tower is in", "Eiffel Tower", kind, window, engine)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("window", [1, 3])
 @pytest.mark.parametrize("kind", KINDS)
 def test_agrees_with_the_published_loop_on_a_real_model(stories, kind, window):
-    _agrees(stories, "there was a little girl named Lily.", "Lily", kind, window)
+    _agrees(stories, "there was a little girl named Lily.", "Lily", kind, window, "auto")
 
 
-def _agrees(model, prompt, subject, kind, window):
-    trace = tl.causal_trace(model, prompt, subject, kind=kind, window=window)
+def _agrees(model, prompt, subject, kind, window, engine):
+    trace = tl.causal_trace(model, prompt, subject, kind=kind, window=window, engine=engine)
+    assert trace.settings["engine"] == ("hooks" if engine == "hooks" else "replay")
     where = np.flatnonzero(trace.subject_mask)
     table, low = hidden_flow(
         model.hf,

@@ -146,6 +146,7 @@ def _measure(
                     metric=asked.metric,
                     foil=token_or_none(asked.foil, "--foil"),
                     direction=asked.direction,
+                    engine=asked.engine,
                     batch_tokens=asked.batch_tokens,
                     progress=progress,
                 )

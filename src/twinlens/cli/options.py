@@ -65,6 +65,8 @@ class TraceOptions:
     "Other token of a logit difference: its text or #ID."
     direction: Literal["denoise", "noise"] = "denoise"
     "Restore clean states in the corrupted run, or put corrupted states into the clean run."
+    engine: Literal["auto", "replay", "hooks"] = "auto"
+    "Run again only what a state can reach (replay), or everything (hooks). auto: replay if proven."
     batch_tokens: Whole = 4096
     "Tokens of one forward pass at most."
 

@@ -87,7 +87,7 @@ def read(
     def run(rows: Sequence[int]) -> None:
         made = {site: len(values[site]) for site in sites}
         try:
-            logits.append(_last_logits(model, inputs, list(rows), {s: keep(s) for s in sites}))
+            logits.append(last_logits(model, inputs, list(rows), {s: keep(s) for s in sites}))
         except BaseException:  # a pass that failed midway leaves nothing behind
             for site in sites:
                 del values[site][made[site] :]
@@ -126,7 +126,7 @@ def restore(
     def run(batch: Sequence[Cell]) -> Tensor:
         rows = [sample for _ in batch for sample in range(samples)]
         changes = _replacements(model, batch, source, samples)
-        return score(_last_logits(model, inputs, rows, changes)).view(len(batch), samples)
+        return score(last_logits(model, inputs, rows, changes)).view(len(batch), samples)
 
     per_batch = max(1, _rows_per_batch(batch_tokens, inputs) // samples)
     for done in in_batches(cells, per_batch, run, on_smaller):
@@ -143,7 +143,7 @@ def _rows_per_batch(batch_tokens: int | None, inputs: Inputs) -> int:
     return max(1, batch_tokens // int(inputs.ids.shape[1]))
 
 
-def _last_logits(
+def last_logits(
     model: Model, inputs: Inputs, rows: list[int], changes: Mapping[Site, Change]
 ) -> Float[Tensor, "row vocab"]:
     """Logits at the last token (float32) of one forward pass over the given samples."""

@@ -17,7 +17,6 @@ from twinlens.results import Tokens
 Kind = Literal["block", "mlp", "attn", "head"]
 Metric = Literal["probability", "log_probability", "logit", "logit_difference", "kl"]
 Direction = Literal["denoise", "noise"]
-Engine = Literal["hooks"]
 
 
 @dataclass(frozen=True)

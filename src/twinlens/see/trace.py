@@ -22,10 +22,11 @@ from twinlens.model.spans import Subject
 from twinlens.results import Tokens, TraceResult
 from twinlens.run.batches import Progress, counting
 from twinlens.run.check import require
-from twinlens.run.passes import Cell, Inputs, Reading, State, read, restore
+from twinlens.run.engine import Engine, Engines
+from twinlens.run.passes import Cell, Inputs, Reading, State, read
 from twinlens.see.corruption import Corrupted, Corruption, Noise, corrupt
 from twinlens.see.provenance import provenance
-from twinlens.see.question import Direction, Engine, Kind, Metric, Question, ask, one_of
+from twinlens.see.question import Direction, Kind, Metric, Question, ask, one_of
 
 SMALL_EFFECT = 0.05  # in probability: a smaller total effect makes a picture of noise
 
@@ -45,7 +46,7 @@ def causal_trace(
     metric: Metric = "probability",
     foil: str | int | None = None,
     direction: Direction = "denoise",
-    engine: Engine = "hooks",
+    engine: Engine = "auto",
     batch_tokens: int = 4096,
     progress: Progress = None,
 ) -> TraceResult:
@@ -64,6 +65,8 @@ def causal_trace(
     `metric`: `probability`, `log_probability`, `logit`, `logit_difference` (needs `foil`), or `kl`
     (from the clean prediction, nats). `direction`: `denoise` restores clean states in the corrupted
     run (sufficiency), `noise` puts corrupted states into the clean run (necessity).
+    `engine`: `hooks` runs the whole model for every cell; `replay` only what the cell can reach;
+    `auto` replays where a few cells, run both ways on this model, agree, and says where not.
     `batch_tokens` bounds the tokens of one forward pass.
 
     Returns a `TraceResult`, `scores[layer, token]` (and a head axis for `head`). Warns where the
@@ -80,9 +83,15 @@ def causal_trace(
     require(model, ["embed", kind])
     corrupted = corrupt(model, question.tokens, corruption or Noise(), question.mask)
     runs = _run_both(model, question, corrupted, batch_tokens)
-    samples, notes = _restore_all(model, question, runs, batch_tokens, progress)
+    notes: list[str] = []
+    engines = Engines(
+        model, engine, runs.base, runs.source.values, _cells(model, question), runs.score,
+        first=int(np.flatnonzero(corrupted.subject_mask)[0]), batch_tokens=batch_tokens,
+        on_smaller=lambda n: notes.append(f"out of memory: went on with {n} cells a batch"),
+    )  # fmt: skip
+    samples = _restore_all(model, question, runs, engines, progress)
     _refuse_not_a_number(model, runs, samples)
-    notes = [*_warnings(question, runs), *notes]
+    notes = [*_warnings(question, runs), *notes, *([engines.note] if engines.note else [])]
     scores = samples.mean(axis=-1)
     nothing = float(runs.corrupted_scores.mean()) if direction == "denoise" else runs.clean_score
     scores[:, question.focus + 1 :] = nothing  # to the last bit, whatever the mean rounds
@@ -92,7 +101,7 @@ def causal_trace(
         tokens=question.tokens,
         layers=_row_names(model, kind),
         vocabulary=model.vocabulary(question.tokens.ids, np.array([runs.answer, runs.top])),
-        settings=question.settings() | corrupted.settings | {"engine": engine},
+        settings=question.settings() | corrupted.settings | {"engine": engines.used},
         provenance=provenance(model),
         notes=tuple(notes),
         kind=kind,
@@ -155,32 +164,23 @@ def _run_both(model: Model, question: Question, corrupted: Corrupted, batch_toke
 
 
 def _restore_all(
-    model: Model, question: Question, runs: _Runs, batch_tokens: int, progress: Progress
-) -> tuple[Float[np.ndarray, "layer token *head sample"], list[str]]:
+    model: Model, question: Question, runs: _Runs, engines: Engines, progress: Progress
+) -> Float[np.ndarray, "layer token *head sample"]:
     """Scores of every cell and sample; cells after the focus have the base run's score."""
-    cells = _cells(model, question)
-    notes: list[str] = []
-    parts: list[np.ndarray] = []
-    with counting(len(cells), f"trace {question.kind}", progress) as advance:
-        for done, scores in restore(
-            model,
-            runs.base,
-            runs.source.values,
-            cells,
-            runs.score,
-            batch_tokens=batch_tokens,
-            on_smaller=lambda n: notes.append(f"out of memory: went on with {n} cells a batch"),
-        ):
-            parts.append(scores.double().cpu().numpy())
-            advance(done)
+    n_cells, n_samples = len(engines.cells), runs.base.samples
+    scores = np.empty((n_cells, n_samples))
+    with counting(n_cells, f"trace {question.kind}", progress) as advance:
+        for numbers, made in engines.run():
+            scores[numbers] = made.double().cpu().numpy()
+            advance(len(numbers))
     denoise = question.direction == "denoise"
     layers, heads = len(_row_names(model, question.kind)), _heads(model, question.kind)
-    shape = (layers, len(question.tokens), *heads, runs.base.samples)
+    shape = (layers, len(question.tokens), *heads, n_samples)
     samples = np.empty(shape)
     samples[...] = runs.corrupted_scores if denoise else runs.clean_score
     reached = question.focus + 1
-    samples[:, :reached] = np.concatenate(parts).reshape(layers, reached, *shape[2:])
-    return samples, notes
+    samples[:, :reached] = scores.reshape(layers, reached, *shape[2:])
+    return samples
 
 
 def _refuse_not_a_number(model: Model, runs: _Runs, samples: np.ndarray) -> None:
