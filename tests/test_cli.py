@@ -67,13 +67,14 @@ def test_look_alone_looks_at_the_story_that_comes_with_the_package(run, tmp_path
     assert (tmp_path / "hamlet.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_what_is_set_stays_where_the_story_is_looked_at(run):
-    code, output, _ = run("look", "-k", "mlp", "-s", "Pepper", "-f", "-2", *SAMPLES, "--json")
+def test_what_is_set_stays_where_the_story_is_looked_at(run, tmp_path):
+    code, output, _ = run("look", "-k", "mlp", "-s", "Pepper", "-f", "-1", "--json")
     assert code == 0
     trace = json.loads(output)["trace"]
     assert trace["kind"] == "mlp"
     assert trace["settings"]["corruption"] == "noise"
-    assert trace["focus"] == len(trace["tokens"]["ids"]) - 2
+    assert trace["focus"] == len(trace["tokens"]["ids"]) - 1
+    assert not list(tmp_path.iterdir()), "a script did not ask for a picture"
 
 
 def test_json_is_the_whole_result_and_nothing_else(run, folder):
@@ -122,7 +123,7 @@ def test_an_interrupt_is_said_in_one_line(run, monkeypatch):
 
     monkeypatch.setattr("twinlens.cli.look.load_model", interrupted)
     assert run("look", STORY, "-m", "MODEL") == (
-        130, "", "twinlens: interrupted; nothing was written\n",
+        130, "", "twinlens: interrupted; files appear whole or not at all\n",
     )  # fmt: skip
 
 
@@ -190,6 +191,7 @@ def test_check_of_a_broken_model_ends_with_one(run, folder, tmp_path, tokenizer)
 WRONG = [
     (["loook", STORY], "loook"),
     (["look", STORY, "-m", "no/such/model"], "neither an existing directory nor a hub id"),
+    (["look", "-m", "MODEL"], "a PROMPT is missing"),
     (["look", STORY, "-m", "MODEL", "-s", "Lly"], "near it: 'Lily'"),
     (["look", STORY, "-m", "MODEL", "-s", ""], "empty"),
     (["look", "", "-m", "MODEL"], "empty"),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from training.hamlet import CONTEXT, PHASES
+from training.measures import COUNTED, DOCUMENTS, PAIRS, TRACED
 from twinlens.model.model import Model
 from twinlens.see.roles import ROLES
 
@@ -21,6 +22,7 @@ class Measured:
     facts: dict[str, dict[str, Any]]
     copying: Any
     heads: np.ndarray
+    heads_two: np.ndarray
     traces: dict[str, np.ndarray]
     samples: list[str]
 
@@ -64,17 +66,17 @@ parameters, float16 on disk, loaded as float32). It speaks the language of an in
 
 - It is for trying tools and for tests, not for use: it knows nothing of the world.
 - Made by `python -m training.hamlet` ({steps} steps) from seed 1. The first steps read random tokens that are repeated, and block 0 also learns to
-  name the token before; from that grow the heads that copy. A share of such sequences stays in the text.
-- This page is written by `python -m training.evaluate`; no number in it is typed by hand. All texts measured here come from seeds that training
-  did not use (short kinds, such as counting, can still repeat a text that was read)."""
+  name the token before, so that heads which copy can form. A share of such sequences stays in the text.
+- This page is written by `python -m training.evaluate`. All texts measured here come from seeds that training did not use (short kinds, such as
+  counting, can still repeat a text that was read)."""
 
 
 def _cross_entropy(found: Measured) -> str:
     rows = [[kind, *(f"{x:.2f}" for x in values)] for kind, values in found.cross_entropy.items()]
     return (
-        "## Cross-entropy of new documents\n\nNats a token, 60 documents of each kind; the 5-gram"
-        " (Witten-Bell) and the unigram count 40,000 documents of training text.\n\n"
-        + table(["kind", "hamlet", "5-gram", "unigram"], rows)
+        f"## Cross-entropy of new documents\n\nNats a token, {DOCUMENTS} documents of each kind; the"
+        f" 5-gram (Witten-Bell) and the unigram count {COUNTED:,} documents of the same generator,"
+        " fewer than hamlet has read.\n\n" + table(["kind", "hamlet", "5-gram", "unigram"], rows)
     )
 
 
@@ -99,32 +101,42 @@ def _copying(found: Measured) -> str:
     return (
         "## Copying, and the goals\n\n"
         f"Random tokens never seen together, 4 to 32, twice: {copy.first:.2f} nats a token the first"
-        f" time, {copy.second:.2f} the second (200 sequences). Codes of four digits in {copy.codes.of}"
+        f" time, {copy.second:.2f} the second ({PAIRS} sequences). Codes of four digits in {copy.codes.of}"
         f" sentences whose wording is kept out of training; surnames that no training text has, at"
-        f" {copy.surnames.of:,} places where they come back in stories, all pieces after the first.\n\n"
+        f" {copy.surnames.of:,} places where they come back unpluralised in stories, all pieces after the first.\n\n"
         + table(["", "goal", "reached", "enough"], made)
     )
 
 
 def _heads(found: Measured) -> str:
-    order = np.argsort(-found.heads, axis=None)[:6]
-    named = [(*divmod(int(flat), found.heads.shape[1]), found.heads.flat[flat]) for flat in order]
-    text = ", ".join(f"{layer}.H{head} ({score:.2f})" for layer, head, score in named)
-    rows = [[str(layer), *(f"{x:.2f}" for x in row)] for layer, row in enumerate(found.heads)]
-    columns = ["layer", *(f"H{head}" for head in range(found.heads.shape[1]))]
+    at_one, at_two = found.heads, found.heads_two
+    rows = [
+        [str(layer), *(f"{a:.2f} / {b:.2f}" for a, b in zip(one, two, strict=True))]
+        for layer, (one, two) in enumerate(zip(at_one, at_two, strict=True))
+    ]
+    columns = ["layer", *(f"H{head}" for head in range(at_one.shape[1]))]
     return (
         "## Induction heads\n\nPrefix matching (Olsson et al. 2022): the end of a text and 25 random"
         " tokens four times over, ten sequences; mean attention from a token to those that followed"
-        f" its earlier copies. The strongest: {text}.\n\n" + table(columns, rows)
+        f" its earlier copies. The strongest: {_strongest(at_one)}. The second number is the same for"
+        " the places one further, where a head can read the token that followed from what block 0"
+        f" wrote there of the token before. The strongest: {_strongest(at_two)}.\n\n"
+        + table(columns, rows)
     )
+
+
+def _strongest(scores: np.ndarray) -> str:
+    order = np.argsort(-scores, axis=None)[:6]
+    named = [(*divmod(int(flat), scores.shape[1]), scores.flat[flat]) for flat in order]
+    return ", ".join(f"{layer}.H{head} ({score:.2f})" for layer, head, score in named)
 
 
 def _traces(found: Measured) -> str:
     shown = [i for i, role in enumerate(ROLES) if role not in ("before", "beyond")]
     parts = [
         "## Causal trace\n\nMean effect (probability of the attribute, noise of three standard"
-        " deviations, 10 samples) of restoring one state, over 200 facts that hamlet knows, by the"
-        f" role of the token. {_peaks(found, shown)}"
+        f" deviations, 10 samples) of restoring one state, over {TRACED} facts that hamlet knows, by"
+        f" the role of the token. {_peaks(found, shown)}"
     ]
     for kind, effects in found.traces.items():
         n_rows = len(effects)
@@ -137,12 +149,26 @@ def _traces(found: Measured) -> str:
 
 
 def _peaks(found: Measured, shown: Sequence[int]) -> str:
+    """Whether the published picture is found: early MLPs at the subject, late layers at the end."""
+    half = len(found.traces["mlp"]) // 2 + 1
+    subject, focus = ROLES.index("last subject"), ROLES.index("focus")
     said = []
-    for kind in ("mlp", "attn"):
-        effects = found.traces[kind][:, shown]
-        row, column = np.unravel_index(int(np.nanargmax(effects)), effects.shape)
-        said.append(f"`{kind}`: layer {row}, {ROLES[shown[column]]} ({effects[row, column]:.3f})")
-    return "The largest single effects: " + "; ".join(said) + "."
+    for kind, role, rows, where in (
+        ("mlp", subject, slice(0, half), "early and middle MLPs at the last subject token"),
+        ("attn", focus, slice(half - 1, None), "late attention at the last token"),
+    ):
+        effects = found.traces[kind]
+        best = float(np.nanmax(effects[rows, role]))
+        rest = effects[:, shown].copy()
+        rest[rows, list(shown).index(role)] = np.nan
+        row, column = np.unravel_index(int(np.nanargmax(rest)), rest.shape)
+        other = float(rest[row, column])
+        verdict = "stand out" if best > other else "do **not** stand out"
+        said.append(
+            f"The {where} {verdict}: {best:+.3f} at most, elsewhere at most {other:+.3f} (`{kind}`,"
+            f" layer {row}, {ROLES[shown[int(column)]]})."
+        )
+    return " ".join(said)
 
 
 def _samples(found: Measured) -> str:

@@ -42,11 +42,6 @@ def polish(text: str) -> str:
     return _START.sub(lambda m: m[1] + m[2] + m[3].upper(), text)
 
 
-def every(text: str) -> int:
-    """How many different texts the choices allow (slots count as one)."""
-    return _count(_parse(text))
-
-
 def _fill(tree: Tree, random: Random, slots: Mapping[str, str], parts: list[str]) -> None:
     for part in tree:
         if isinstance(part, Choice):
@@ -55,14 +50,6 @@ def _fill(tree: Tree, random: Random, slots: Mapping[str, str], parts: list[str]
             parts.append(slots[part])
         else:
             parts.append(part)
-
-
-def _count(tree: Tree) -> int:
-    total = 1
-    for part in tree:
-        if isinstance(part, Choice):
-            total *= sum(_count(option) for option in part)
-    return total
 
 
 @cache

@@ -1,18 +1,20 @@
 """Train hamlet: first the heads that copy, then the village.
 
-    python -m training.hamlet [--out DIR] [--seed N] [--steps-scale X]
+    python -m training.hamlet [--out DIR] [--seed N] [--until PHASE]
 
-Writes the model to `src/twinlens/model/hamlet`. A run that was stopped goes on where its last
-checkpoint stands (`--out`, by default `training/runs/hamlet`). What a step reads depends on the
-seed and the number of the step alone.
+Writes the model to `src/twinlens/model/hamlet` after the last phase. A run that was stopped goes on
+where its last checkpoint stands (`--out`, by default `training/runs/hamlet`), if text, phases and
+seed are the same. What a step reads depends on those and the number of the step alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -66,6 +68,15 @@ PHASES = (
     Phase("long", 160, rows=12, length=512, from_rate=2e-4, to_rate=2e-5, heads_every=8),
 )
 HEADS_ROWS, HEADS_LENGTH = 32, 96
+
+
+@cache
+def recipe() -> str:
+    """A hash of what a checkpoint depends on besides its seed: the text's tokens and the phases."""
+    from training.tokenizer import tokenizer
+
+    text = tokenizer().backend_tokenizer.to_str() + repr(PHASES)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def new_model(seed: int, layers: int = 6, width: int = 192, heads: int = 6) -> GPT2LMHeadModel:
@@ -163,7 +174,7 @@ class Training:
         self.out.mkdir(parents=True, exist_ok=True)
         state = {
             "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-            "phase": self.phase, "step": self.step, "seed": self.seed,
+            "phase": self.phase, "step": self.step, "seed": self.seed, "recipe": recipe(),
         }  # fmt: skip
         torch.save(state, self.out / "checkpoint.new")
         (self.out / "checkpoint.new").replace(self.out / "checkpoint.pt")
@@ -203,6 +214,8 @@ class Training:
         state = torch.load(path, weights_only=True)
         if state["seed"] != self.seed:
             raise SystemExit(f"{path} was made with seed {state['seed']}, not {self.seed}")
+        if state["recipe"] != recipe():
+            raise SystemExit(f"{path} was made with another text or other phases; remove it")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.phase, self.step = state["phase"], state["step"]
@@ -215,13 +228,18 @@ def ship(model: GPT2LMHeadModel, folder: Path) -> None:
 
     model = model.eval()
     model.config.activation_function = "gelu_new"  # the same function under its usual name
-    model.half().save_pretrained(folder)
-    config = json.loads((folder / "config.json").read_text())
-    config["dtype"] = "float32"
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    tokenizer().save_pretrained(folder)
-    (folder / "generation_config.json").unlink(missing_ok=True)
-    shipped_text.write(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:  # all of it or nothing
+        new = Path(temporary)
+        model.half().save_pretrained(new)
+        config = json.loads((new / "config.json").read_text())
+        config["dtype"] = "float32"
+        (new / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        (new / "generation_config.json").unlink(missing_ok=True)
+        tokenizer().save_pretrained(new)
+        shipped_text.write(new)
+        for file in new.iterdir():
+            file.replace(folder / file.name)
 
 
 def main() -> None:

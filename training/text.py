@@ -9,7 +9,7 @@ from typing import NamedTuple
 from training import facts, pages, scenes, stories
 from training.repetition import Sequence, repeated
 
-# How often a document of each kind is drawn. Stories are the longest: they are most of the text.
+# How often a document of each kind is drawn. Stories are the longest: they are about a third of the text.
 KINDS: dict[str, tuple[float, Callable[[Random], str]]] = {
     "story": (14, stories.story),
     "scene": (14, scenes.scene),

@@ -194,11 +194,6 @@ class Entity:
     he: str
     facts: Mapping[str, str]
 
-    @property
-    def article(self) -> str:
-        """The name as it stands in a sentence: landmarks have an article."""
-        return f"the {self.name}" if self.sort == "landmark" else self.name
-
 
 @cache
 def relations(sort: Sort) -> tuple[Relation, ...]:

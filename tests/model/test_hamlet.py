@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import twinlens as tl
-from training import evaluate
+from training import measures
 from twinlens.errors import InputError
 from twinlens.model.hamlet import FOLDER
 
@@ -60,15 +60,15 @@ def test_facts_are_known_in_both_phrasings(hamlet):
         records = tl.hamlet.facts(phrasing)[::7]
         ids = [hamlet.tokenizer.encode(r["prompt"]) for r in records]
         answers = [hamlet.tokenizer.encode(" " + r["attribute"]) for r in records]
-        assert 100 * np.mean(evaluate.greedy_right(hamlet, ids, answers)) >= enough
+        assert 100 * np.mean(measures.greedy_right(hamlet, ids, answers)) >= enough
 
 
 def test_repeated_tokens_are_copied_by_heads_that_match_prefixes(hamlet):
-    found = evaluate.copying(hamlet)
+    found = measures.copying(hamlet)
     assert found.second < found.first / 3
     assert found.codes.percent >= 90
     assert found.surnames.percent >= 95
-    assert (evaluate.prefix_matching(hamlet) > 0.7).sum() >= 2
+    assert (measures.prefix_matching(hamlet) > 0.7).sum() >= 2
 
 
 def test_text_is_there_in_two_parts():

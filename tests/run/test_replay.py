@@ -9,7 +9,8 @@ import torch
 from tests.conftest import STORY
 from twinlens.model.anatomy import Site
 from twinlens.run.passes import Inputs, State, read, restore
-from twinlens.run.replay import record, replay
+from twinlens.run.replay import replay
+from twinlens.run.tape import record
 
 TOKENS = (0, 3, 7)
 

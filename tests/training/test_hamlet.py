@@ -8,7 +8,7 @@ from random import Random
 import pytest
 import torch
 
-from training.hamlet import PHASES, Phase, Training, loss_of
+from training.hamlet import PHASES, Phase, Training, _rotation, loss_of, new_model
 from training.repetition import heads_row
 from training.text import village_row
 
@@ -78,12 +78,25 @@ def test_rates_warm_up_and_fall():
     assert rates[-1] == pytest.approx(1e-4, rel=0.05)
 
 
-def test_the_second_loss_is_about_the_token_before(trained):
+def test_the_second_loss_is_about_the_token_before():
+    model = new_model(1, **SIZE).eval()
     row = heads_row(Random(1), 2000, 24)
     ids, weights = torch.tensor([row.ids]), torch.tensor([row.weights])
     with torch.no_grad():
-        plain, more = (float(loss_of(trained.model, ids, weights, p)) for p in (0.0, 1.0))
-    assert more > plain
+        plain, more = (float(loss_of(model, ids, weights, p)) for p in (0.0, 1.0))
+        first = model.transformer(ids, output_hidden_states=True).hidden_states[1][0, 1:]
+        logits = model.lm_head(model.transformer.ln_f(first @ _rotation(32)))
+        expected = torch.nn.functional.cross_entropy(logits, ids[0, :-1])
+        wrong = torch.nn.functional.cross_entropy(logits, ids[0, 1:])
+    assert more - plain == pytest.approx(float(expected), abs=0.02)
+    assert abs(float(expected - wrong)) > 0.05
+
+
+def test_a_checkpoint_of_another_text_is_refused(tmp_path, monkeypatch):
+    Training(tmp_path, 1, **SIZE).save()
+    monkeypatch.setattr("training.hamlet.recipe", lambda: "another")
+    with pytest.raises(SystemExit, match="another text"):
+        Training(tmp_path, 1, **SIZE)
 
 
 def test_phases_fit_the_context():

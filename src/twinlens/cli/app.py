@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (TwinlensError, CycloptsError) as error:
         _fail(" ".join(str(error).split()))
     except KeyboardInterrupt:
-        print("twinlens: interrupted; nothing was written", file=sys.stderr)
+        print("twinlens: interrupted; files appear whole or not at all", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()

@@ -54,7 +54,7 @@ def look(
     trace, corruption = trace or TraceOptions(), corruption or CorruptionOptions()
     lens, output = lens or LensOptions(), output or OutputOptions()
     if prompt is None:
-        prompt, trace, corruption, output = _story(trace, corruption, output)
+        prompt, trace, corruption, output = _story(model, trace, corruption, output)
     _refuse_trace_without_subject(trace, corruption)
     _refuse_metric_of_rows(lens)
     refuse_bad_output(output)
@@ -68,18 +68,22 @@ def look(
 
 
 def _story(
-    trace: TraceOptions, corruption: CorruptionOptions, output: OutputOptions
+    model: str, trace: TraceOptions, corruption: CorruptionOptions, output: OutputOptions
 ) -> tuple[str, TraceOptions, CorruptionOptions, OutputOptions]:
     """What is looked at where no prompt was given; what the user did set stays."""
     from twinlens.model import hamlet
 
+    if model != "hamlet":
+        raise InputError(f"a PROMPT is missing: without one, hamlet's story is read, not {model!r}")
+    if not (trace.subject or trace.subject_tokens or corruption != CorruptionOptions()):
+        counterfactual = hamlet.story("Hickfield")
+        corruption = dataclasses.replace(corruption, counterfactual=counterfactual)
     if not (trace.subject or trace.subject_tokens):
         trace = dataclasses.replace(trace, subject=[hamlet.NAME, f"{hamlet.NAME}s"])
-    if trace.focus == TraceOptions().focus:
+    if trace.focus is None:
         trace = dataclasses.replace(trace, focus=hamlet.NAME)
-    if corruption == CorruptionOptions():
-        corruption = dataclasses.replace(corruption, counterfactual=hamlet.story("Hickfield"))
-    if output.output is None and importlib.util.find_spec("matplotlib") is not None:
+    shown = not (output.json or output.quiet or output.output is not None)
+    if shown and importlib.util.find_spec("matplotlib") is not None:
         output = dataclasses.replace(output, output=Path("hamlet.png"))
     return hamlet.story(), trace, corruption, output
 
@@ -138,7 +142,7 @@ def _measure(
                     model,
                     prompt,
                     subjects or None,
-                    focus=position(asked.focus),
+                    focus=-1 if asked.focus is None else position(asked.focus),
                     answer=token_or_none(asked.answer, "--answer"),
                     kind=asked.kind,
                     window=asked.window,

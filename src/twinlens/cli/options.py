@@ -47,8 +47,8 @@ class TraceOptions:
     "Text to corrupt: each occurrence before the focus. Repeat for several."
     subject_tokens: Annotated[list[str], Parameter(negative="")] = field(default_factory=list)
     "Token span to corrupt, START:STOP (STOP not included). Repeat for several."
-    focus: Annotated[str, Parameter(name=("--focus", "-f"))] = "-1"
-    "Position whose next token is explained, or the text of the token there."
+    focus: Annotated[str | None, Parameter(name=("--focus", "-f"))] = None
+    "Position whose next token is explained, or the text of the token there. Default: the last."
     answer: str | None = None
     "Token to explain: its text, 'next' (the true one), or #ID. Default: the model's prediction."
     kind: Annotated[Literal["block", "mlp", "attn", "head"], Parameter(name=("--kind", "-k"))] = (

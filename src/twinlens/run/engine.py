@@ -11,14 +11,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from twinlens.model.model import Model
-from twinlens.run.batches import is_out_of_memory
-from twinlens.run.passes import Cell, Inputs, Values, restore
-from twinlens.run.replay import Score, Tape, record, replay
+from twinlens.run.batches import free_memory, is_out_of_memory
+from twinlens.run.passes import Cell, Inputs, Score, Values, read, restore
+from twinlens.run.replay import replay
+from twinlens.run.tape import Tape, record
 
 Engine = Literal["auto", "replay", "hooks"]
 
 _TRIED = 6  # cells that are run both ways before the replay is trusted
-_EQUAL = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 3e-2}
+_EQUAL = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+_NO_MEMORY = "it does not fit the memory"
+_NO_EFFECT = "no state that was tried has an effect to compare"
 
 Done = Iterator[tuple[list[int], Float[Tensor, "cell sample"]]]
 
@@ -26,10 +29,10 @@ Done = Iterator[tuple[list[int], Float[Tensor, "cell sample"]]]
 class Engines:
     """One base run, into which states of another run are put, cell by cell.
 
-    `engine="auto"` runs a few cells by both engines, once for each model and kind of site, and
-    falls back to hooks where they differ; `used` says which engine runs, `note` why where it is
-    not the one that was to be expected. `first` is the first token at which the two runs differ:
-    a state before it is the same in both, so its score is the base run's.
+    `engine="auto"` runs a few cells by both engines, once for each model and kind of site, compares
+    their logits, and falls back to hooks where they differ; `used` says which engine runs, `note`
+    why where it is not the one that was to be expected. `first` is the first token at which the two
+    runs differ: a state before it is the same in both, so its score is the base run's.
     """
 
     def __init__(
@@ -57,28 +60,30 @@ class Engines:
     def run(self) -> Done:
         """Scores of all cells: (numbers of the cells that are done, their scores)."""
         if self.used == "hooks":
-            yield from self._by_hooks(range(len(self.cells)))
+            yield from self._by_hooks(range(len(self.cells)), self.score)
             return
         same = [n for n, cell in enumerate(self.cells) if max(s.token for s in cell) < self.first]
         if same:
-            yield same, self._base_scores().expand(len(same), -1)
+            base = self.score(self._recorded().logits(self.model))
+            yield same, base[None].expand(len(same), -1)
         known = set(same)
-        yield from self._by_replay([n for n in range(len(self.cells)) if n not in known])
+        rest = [n for n in range(len(self.cells)) if n not in known]
+        yield from self._by_replay(rest, self.score)
 
-    def _by_hooks(self, numbers: Sequence[int]) -> Done:
+    def _by_hooks(self, numbers: Sequence[int], score: Score) -> Done:
         done = 0
         cells = [self.cells[number] for number in numbers]
         for count, scores in restore(
-            self.model, self.base, self.source, cells, self.score,
+            self.model, self.base, self.source, cells, score,
             batch_tokens=self.batch_tokens, on_smaller=self.on_smaller,
         ):  # fmt: skip
             yield list(numbers[done : done + count]), scores
             done += count
 
-    def _by_replay(self, numbers: Sequence[int]) -> Done:
+    def _by_replay(self, numbers: Sequence[int], score: Score) -> Done:
         cells = [self.cells[number] for number in numbers]
         for local, scores in replay(
-            self.model, self._recorded(), self.source, cells, self.score,
+            self.model, self._recorded(), self.source, cells, score,
             batch_tokens=self.batch_tokens, on_smaller=self.on_smaller,
         ):  # fmt: skip
             yield [numbers[at] for at in local], scores
@@ -88,39 +93,57 @@ class Engines:
             self._tape = record(self.model, self.base, batch_tokens=self.batch_tokens)
         return self._tape
 
-    def _base_scores(self) -> Float[Tensor, "1 sample"]:
-        with torch.no_grad():
-            last = self._recorded().residuals[-1][:, -1]
-            return self.score(self.model.unembed(last).float())[None]
-
     def _proven(self) -> bool:
         """Whether the replay gives the hooks' numbers, tried once a model and kind of site."""
         kinds = "+".join(sorted({state.site.kind for cell in self.cells for state in cell}))
-        memo = self.model._memo.setdefault("replay", {})
-        if kinds not in memo:
-            memo[kinds] = self._why_not()
-        if memo[kinds]:
-            self.note = f"engine: hooks, since the replay does not serve here ({memo[kinds]})"
-        return not memo[kinds]
+        memo: dict[str, str] = self.model._memo.setdefault("replay", {})
+        why_not = memo[kinds] if kinds in memo else self._why_not()
+        if why_not not in (_NO_MEMORY, _NO_EFFECT):  # those are about this prompt, not the model
+            memo[kinds] = why_not
+        if why_not:
+            self._tape = None
+            self.note = f"engine: hooks, since the replay does not serve here ({why_not})"
+        return not why_not
 
     def _why_not(self) -> str:
-        from_first = [n for n, c in enumerate(self.cells) if c[0].token >= self.first]
-        picks = np.linspace(0, len(from_first) - 1, min(_TRIED, len(from_first))).round()
-        tried = [from_first[int(at)] for at in dict.fromkeys(picks)]
+        """What forbids the replay, found by running a few cells both ways; empty: nothing."""
+        reached = [n for n, cell in enumerate(self.cells) if cell[0].token >= self.first]
+        picks = np.linspace(0, len(reached) - 1, min(_TRIED, len(reached))).round()
+        tried = [reached[int(at)] for at in dict.fromkeys(picks)]
+        score, unit = self._fingerprint()
+        expected = _in_order(self._by_hooks(tried, score), tried)
         try:
-            made = {
-                n: s
-                for ns, scores in self._by_replay(tried)
-                for n, s in zip(ns, scores, strict=True)
-            }
+            made = _in_order(self._by_replay(tried, score), tried)
         except Exception as error:  # a block that cannot be replayed may raise anything
             if is_out_of_memory(error):
-                raise
-            return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        worst = 0.0
-        for numbers, scores in self._by_hooks(tried):
-            for number, expected in zip(numbers, scores, strict=True):
-                scale = expected.abs().max().clamp(min=1.0)
-                worst = max(worst, float((made[number] - expected).abs().max() / scale))
-        allowed = _EQUAL.get(self.model.dtype, 3e-2)
-        return "" if worst <= allowed else f"its scores differ by up to {worst:.1e}"
+                free_memory()
+                return _NO_MEMORY
+            return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        allowed = _EQUAL.get(self.model.dtype, 3e-2) * unit
+        worst = float((made - expected).abs().max())
+        if not worst <= allowed:  # also where it is not a number
+            return f"the logits differ by up to {worst / unit:.1e} of their spread"
+        effect = float((expected - expected.new_tensor(self._nothing(score))).abs().max())
+        return "" if effect > 3 * allowed else _NO_EFFECT
+
+    def _fingerprint(self) -> tuple[Score, float]:
+        """One number for a row of logits, in which all of them count; and their spread."""
+        n_vocab = self.model.n_vocab
+        fixed = torch.randn(n_vocab, generator=torch.Generator().manual_seed(0)).double()
+
+        def score(logits: Float[Tensor, "row vocab"]) -> Float[Tensor, " row"]:
+            z = logits.double().cpu()
+            return (z - z.mean(-1, keepdim=True)) @ fixed / n_vocab**0.5
+
+        spread = read(self.model, self.base.first_sample(), []).logits.double().std()
+        return score, max(float(spread), 1e-12)
+
+    def _nothing(self, score: Score) -> list[float]:
+        """The base run's own numbers."""
+        logits = read(self.model, self.base, [], batch_tokens=self.batch_tokens).logits
+        return score(logits).tolist()
+
+
+def _in_order(done: Done, numbers: Sequence[int]) -> Float[Tensor, "cell sample"]:
+    found = {n: s for ns, scores in done for n, s in zip(ns, scores.cpu(), strict=True)}
+    return torch.stack([found[number] for number in numbers])

@@ -36,6 +36,9 @@ Cell = tuple[State, ...]
 
 Values = Mapping[Site, Float[Tensor, "sample token width"]]
 
+Score = Callable[[Float[Tensor, "row vocab"]], Float[Tensor, " row"]]
+"""A metric of the logits at the last token: one number a row."""
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -54,6 +57,11 @@ class Inputs:
     def samples(self) -> int:
         """Number of samples (rows of one cell)."""
         return int(self.ids.shape[0])
+
+    def first_sample(self) -> Inputs:
+        """The same inputs with one sample."""
+        noise = None if self.noise is None else self.noise[:1]
+        return Inputs(self.ids[:1], noise, self.mask, self.replace)
 
     def until(self, stop: int) -> Inputs:
         """The same inputs without the tokens from `stop` on, which cannot matter before them."""
@@ -110,7 +118,7 @@ def restore(
     inputs: Inputs,
     source: Values,
     cells: Sequence[Cell],
-    score: Callable[[Float[Tensor, "row vocab"]], Float[Tensor, " row"]],
+    score: Score,
     *,
     batch_tokens: int,
     on_smaller: Callable[[int], None] | None = None,

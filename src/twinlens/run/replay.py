@@ -8,11 +8,8 @@ gave them, sliced; many cells share a pass. `twinlens.run.passes.restore` is the
 
 from __future__ import annotations
 
-import contextlib
-import inspect
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -24,56 +21,10 @@ from twinlens.model.anatomy import Site
 from twinlens.model.model import Model
 from twinlens.run.batches import in_batches
 from twinlens.run.hooks import Change, hooked
-from twinlens.run.passes import Cell, Inputs, State, Values, last_logits
+from twinlens.run.passes import Cell, Score, State, Values
+from twinlens.run.tape import Cache, Tape
 
-_CACHE_NAMES = ("past_key_values", "past_key_value", "layer_past")
 _PER_TOKEN = ("position_ids", "cache_position")  # the last axis is the token
-Score = Callable[[Float[Tensor, "row vocab"]], Float[Tensor, " row"]]
-
-
-@dataclass(frozen=True)
-class Tape:
-    """What the base run gave to every block: residuals, arguments, keys and values.
-
-    `residuals[l]` enters block l; the last one leaves the last block.
-    """
-
-    residuals: list[Float[Tensor, "sample token d_model"]]
-    arguments: list[dict[str, Any]]
-    keys: list[Float[Tensor, "sample head token width"]]
-    values: list[Float[Tensor, "sample head token width"]]
-
-    @property
-    def samples(self) -> int:
-        """Number of samples of the base run."""
-        return int(self.residuals[0].shape[0])
-
-    @property
-    def tokens(self) -> int:
-        """Number of tokens of the base run."""
-        return int(self.residuals[0].shape[1])
-
-
-def record(model: Model, inputs: Inputs, *, batch_tokens: int) -> Tape:
-    """Run `inputs` once and keep what a replay needs. Raises `ReplayError` where it cannot."""
-    parts: list[_Recorder] = []
-
-    def run(rows: Sequence[int]) -> None:
-        recorder = _Recorder(model)
-        with recorder.listening():
-            last_logits(model, inputs, list(rows), {})
-        parts.append(recorder)
-
-    size = max(1, batch_tokens // int(inputs.ids.shape[1]))
-    for _ in in_batches(range(inputs.samples), size, run):
-        pass
-    for part in parts:
-        part.refuse_gaps()
-
-    def joined(name: str) -> list[Tensor]:
-        return [torch.cat(layer) for layer in zip(*(getattr(p, name) for p in parts), strict=True)]
-
-    return Tape(joined("residuals"), parts[0].arguments, joined("keys"), joined("values"))
 
 
 def replay(
@@ -89,21 +40,30 @@ def replay(
     """For each cell, the base run with the cell's states set to their values in `source`.
 
     All states of a cell must be at one token. Yields (numbers of the cells that are done, their
-    scores), grouped by token. One pass holds at most `batch_tokens` tokens; out of memory halves
-    it.
+    scores), grouped by token. One pass attends to at most `batch_tokens` tokens, those before the
+    changed one included; out of memory halves that, for all that follow.
     """
+    budget = batch_tokens
+
+    def smaller(size: int) -> None:
+        nonlocal budget
+        if (halved := size * tape.tokens * tape.samples) < budget:
+            budget = halved
+            if on_smaller is not None:
+                on_smaller(size)
+
     by_token: dict[int, list[int]] = defaultdict(list)
     for number, cell in enumerate(cells):
         by_token[_token_of(cell)].append(number)
     for token, numbers in by_token.items():
         ordered = sorted(numbers, key=lambda number: _start(cells[number]))
-        size = max(1, batch_tokens // ((tape.tokens - token) * tape.samples))
+        size = max(1, budget // (tape.tokens * tape.samples))
 
         def run(chosen: Sequence[int], token: int = token) -> tuple[list[int], Tensor]:
             batch = _Batch(model, tape, source, [cells[number] for number in chosen], token)
             return list(chosen), score(batch.logits()).view(len(chosen), tape.samples)
 
-        yield from in_batches(ordered, size, run, on_smaller)
+        yield from in_batches(ordered, size, run, smaller)
 
 
 def _token_of(cell: Cell) -> int:
@@ -122,80 +82,6 @@ def _block_of(state: State) -> int:
     return state.site.layer + (state.site.kind == "block")
 
 
-class _Recorder:
-    """Keeps what enters each block and what its attention would put into a cache."""
-
-    def __init__(self, model: Model) -> None:
-        self.model = model
-        n = model.n_layers
-        self.residuals: list[Tensor] = []
-        self.arguments: list[dict[str, Any]] = []
-        self._kept: list[tuple[Tensor, Tensor] | None] = [None] * n
-
-    @property
-    def keys(self) -> list[Tensor]:
-        return [kept[0] for kept in self._kept if kept is not None]
-
-    @property
-    def values(self) -> list[Tensor]:
-        return [kept[1] for kept in self._kept if kept is not None]
-
-    @contextlib.contextmanager
-    def listening(self) -> Generator[None]:
-        blocks = self.model.blocks
-        handles = [
-            block.register_forward_pre_hook(self._before(layer), with_kwargs=True)
-            for layer, block in enumerate(blocks)
-        ]
-        handles.append(blocks[-1].register_forward_hook(self._after))
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def refuse_gaps(self) -> None:
-        for layer, kept in enumerate(self._kept):
-            if kept is None:
-                raise ReplayError(
-                    f"{self.model.name}: the attention of block {layer} asks for no cache"
-                )
-
-    def _before(self, layer: int) -> Callable[..., Any]:
-        names = list(inspect.signature(self.model.blocks[layer].forward).parameters)
-
-        def hook(_block: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            given = dict(zip(names, args, strict=False)) | kwargs
-            residual = given.pop(names[0])
-            cache = next((name for name in _CACHE_NAMES if name in names), _CACHE_NAMES[0])
-            self.residuals.append(residual.detach())
-            self.arguments.append(given | {"cache": cache})
-            return (residual,), given | {cache: _Cache(self._keep)}
-
-        return hook
-
-    def _after(self, _block: Any, _args: Any, made: Any) -> None:
-        self.residuals.append((made[0] if isinstance(made, tuple | list) else made).detach())
-
-    def _keep(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        self._kept[layer] = keys.detach(), values.detach()
-        return keys, values
-
-
-class _Cache:
-    """What an attention takes for its cache: it is given new keys and values, and gives all."""
-
-    is_compileable = False
-
-    def __init__(self, update: Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]) -> None:
-        self._update = update
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any
-    ) -> tuple[Tensor, Tensor]:
-        return self._update(layer_idx, key_states, value_states)
-
-
 class _Batch:
     """Cells at one token, run together: a cell joins at the first block that it changes."""
 
@@ -204,7 +90,6 @@ class _Batch:
     ) -> None:
         self.model, self.tape, self.source, self.token = model, tape, source, token
         self.cells = cells  # by first block, ascending
-        self.samples = torch.arange(tape.samples)
 
     def logits(self) -> Float[Tensor, "row vocab"]:
         """Logits at the last token: the rows of the first cell, then those of the next, ..."""
@@ -221,7 +106,7 @@ class _Batch:
                 if layer < self.model.n_layers:
                     residual = self._run(layer, residual)
             assert residual is not None
-            return self.model.unembed(residual[:, -1]).float()
+            return self.model.unembed(residual[:, -1]).float().to(self.model.device)
 
     def _joined_by(self, residual: Tensor | None, new: Sequence[Cell], layer: int) -> Tensor:
         rows = self.tape.residuals[layer][:, self.token :]
@@ -253,10 +138,18 @@ class _Batch:
         arguments = self._sliced(self.tape.arguments[layer], residual)
         name = arguments.pop("cache")
         cells = residual.shape[0] // self.tape.samples
-        arguments[name] = _Cache(lambda at, k, v: self._before_and(at, k, v, cells))
+        arguments[name] = Cache(lambda at, k, v: self._before_and(at, k, v, cells))
         with hooked(self.model, self._changes(layer, cells), residual.shape[0]):
-            made = self.model.blocks[layer](residual, **arguments)
+            made = self._block(layer, residual, arguments)
         return made[0] if isinstance(made, tuple | list) else made
+
+    def _block(self, layer: int, residual: Tensor, arguments: dict[str, Any]) -> Any:
+        try:
+            return self.model.blocks[layer](residual, **arguments)
+        except (TypeError, AttributeError, IndexError) as error:
+            raise ReplayError(
+                f"{self.model.name}: block {layer} cannot be replayed: {error}"
+            ) from error
 
     def _before_and(
         self, layer: int, keys: Tensor, values: Tensor, cells: int
@@ -298,18 +191,22 @@ class _Batch:
                     value[..., self.token :][:1] if value.dim() > 1 else value[self.token :]
                 )
             elif name == "position_embeddings" and value is not None:
+                if not (isinstance(value, tuple) and all(part.dim() == 3 for part in value)):
+                    raise ReplayError(f"{self.model.name}: blocks take unknown {name!r}")
                 sliced[name] = tuple(part[:1, self.token :] for part in value)
-            elif isinstance(value, Tensor):
-                raise ReplayError(f"{self.model.name}: blocks take a tensor {name!r}")
-            else:
+            elif value is None or isinstance(value, bool | int | float | str):
                 sliced[name] = value
+            else:
+                raise ReplayError(
+                    f"{self.model.name}: blocks take {name!r}, a {type(value).__name__}"
+                )
         sliced.setdefault("attention_mask", self._mask(None, residual))
         return sliced
 
     def _mask(self, given: Tensor | None, residual: Tensor) -> Tensor:
         if given is not None:
-            if given.dim() != 4:
-                raise ReplayError(f"{self.model.name}: a mask of {given.dim()} axes")
+            if not isinstance(given, Tensor) or given.dim() != 4:
+                raise ReplayError(f"{self.model.name}: blocks take an unknown 'attention_mask'")
             return given[:1, :, self.token :]
         tokens = torch.arange(self.tape.tokens, device=residual.device)
         return (tokens[None] <= tokens[self.token :, None])[None, None]

@@ -6,7 +6,6 @@ Run clean, run corrupted, then once for every state with that state taken from t
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import get_args
 
@@ -23,14 +22,12 @@ from twinlens.results import Tokens, TraceResult
 from twinlens.run.batches import Progress, counting
 from twinlens.run.check import require
 from twinlens.run.engine import Engine, Engines
-from twinlens.run.passes import Cell, Inputs, Reading, State, read
+from twinlens.run.passes import Cell, Inputs, Reading, Score, State, read
 from twinlens.see.corruption import Corrupted, Corruption, Noise, corrupt
 from twinlens.see.provenance import provenance
 from twinlens.see.question import Direction, Kind, Metric, Question, ask, one_of
 
 SMALL_EFFECT = 0.05  # in probability: a smaller total effect makes a picture of noise
-
-Score = Callable[[Float[Tensor, "row vocab"]], Float[Tensor, " row"]]
 
 
 def causal_trace(
@@ -71,7 +68,8 @@ def causal_trace(
 
     Returns a `TraceResult`, `scores[layer, token]` (and a head axis for `head`). Warns where the
     total effect is small or the answer is not the model's prediction. Raises an `InputError`
-    naming the argument that does not fit, and `AnatomyError` where the model fails its checks.
+    naming the argument that does not fit, `AnatomyError` where the model fails its checks, and
+    `ReplayError` where `engine="replay"` is asked of blocks that cannot be replayed.
     """
     question = ask(
         model, prompt, subject, focus=focus, answer=answer, kind=kind, window=window,

@@ -2,8 +2,8 @@
 
 The weights beside this file are a GPT-2 of six layers that reads the language of an invented
 village; `tl.load("hamlet")` loads them. This module gives the ground truth: the facts that the
-model was taught, text that it has not seen, and the story that the guide looks at. How all of it
-was made stands in `training/`, what was measured in the README.md beside the weights.
+model was taught, text of the same kind from other seeds, and the story that the guide looks at. How
+all of it was made stands in `training/`, what was measured in the README.md beside the weights.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ def facts(phrasing: Phrasing = "seen") -> list[dict[str, Any]]:
     """
     if phrasing not in ("seen", "kept_out"):
         raise InputError(f"phrasing={phrasing!r} is not known; choose 'seen' or 'kept_out'")
-    world = _read_json("facts.json")
+    world = _world()
     records: list[dict[str, Any]] = []
-    for entity in world["entities"]:
-        for relation, attribute in entity["facts"].items():
+    for number, entity in enumerate(world["entities"]):
+        for place, (relation, attribute) in enumerate(entity["facts"].items()):
             templates = world["relations"][relation][phrasing]
-            template = templates[len(records) * 7 % len(templates)]
+            template = templates[(number + place) % len(templates)]
             records.append(
                 {
                     "known_id": len(records),
@@ -57,7 +57,7 @@ def facts(phrasing: Phrasing = "seen") -> list[dict[str, Any]]:
 
 
 def text(split: Split = "validation") -> list[dict[str, str]]:
-    """Documents that hamlet was not trained on: dicts of `id`, `kind` and `text`.
+    """Documents from seeds that training did not use: dicts of `id`, `kind` and `text`.
 
     `validation` (200 documents) is for looking as often as you like, `final` (100) for a last
     check that is looked at once. Raises `InputError` for another split.
@@ -86,5 +86,5 @@ def story(earlier: str = NAME) -> str:
 
 
 @cache
-def _read_json(name: str) -> Any:
-    return json.loads((FOLDER / name).read_text(encoding="utf-8"))
+def _world() -> Any:
+    return json.loads((FOLDER / "facts.json").read_text(encoding="utf-8"))
