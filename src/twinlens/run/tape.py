@@ -144,4 +144,5 @@ class Cache:
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
+        """All keys and values of a layer, the new ones at the end."""
         return self._update(layer_idx, key_states, value_states)
