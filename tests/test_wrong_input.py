@@ -38,6 +38,8 @@ CASES = [
     ("tl.causal_trace(m, P, [(1, 2), 7])", "SubjectError", "neither text nor a token span"),
     ("tl.causal_trace(m, P, 7)", "SubjectError", "neither text nor a token span"),
     ("tl.causal_trace(m, P, 'Lily', answer=['a'])", "AnswerError", "no token id"),
+    ("tl.hamlet.facts('new')", "InputError", "phrasing='new'"),
+    ("tl.hamlet.text('train')", "InputError", "split='train'"),
     ("tl.Noise(samples='3')", "CorruptionError", "samples='3'"),
     ("tl.Noise(samples=2.5)", "CorruptionError", "samples=2.5"),
     ("tl.Noise(seed=1.5)", "CorruptionError", "seed=1.5"),

@@ -64,6 +64,7 @@ A GPT-2 of {model.n_layers} layers, {model.d_model} wide, {model.n_heads} heads,
 parameters, float16 on disk, loaded as float32). It speaks the language of an invented village: every name, place and fact in it is made up.
 `tl.load("hamlet")` loads it, `tl.hamlet.facts()`, `.text()` and `.story()` give what is known to be true of it.
 
+- **These weights are interim.** Their training was too short: the goals marked "no" below are not met, and better weights will take their place.
 - It is for trying tools and for tests, not for use: it knows nothing of the world.
 - Made by `python -m training.hamlet` ({steps} steps) from seed 1. The first steps read random tokens that are repeated, and block 0 also learns to
   name the token before, so that heads which copy can form. A share of such sequences stays in the text.
@@ -155,7 +156,7 @@ def _peaks(found: Measured, shown: Sequence[int]) -> str:
     said = []
     for kind, role, rows, where in (
         ("mlp", subject, slice(0, half), "early and middle MLPs at the last subject token"),
-        ("attn", focus, slice(half - 1, None), "late attention at the last token"),
+        ("attn", focus, slice(half - 1, None), "late attention layers at the last token"),
     ):
         effects = found.traces[kind]
         best = float(np.nanmax(effects[rows, role]))
@@ -173,9 +174,7 @@ def _peaks(found: Measured, shown: Sequence[int]) -> str:
 
 def _samples(found: Measured) -> str:
     texts = "\n\n".join("> " + text.strip().replace("\n", "\n> ") for text in found.samples)
-    return (
-        f"## Twenty samples\n\nFrom the end of a text on, temperature 0.8, not chosen.\n\n{texts}"
-    )
+    return f"## Twenty samples\n\nAfter the first four tokens of new documents, temperature 0.8, not chosen.\n\n{texts}"
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
