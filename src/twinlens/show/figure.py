@@ -269,6 +269,11 @@ def _colour_bar(figure: Any, layout: Layout, panel: Panel, column: int) -> None:
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=6, length=2, pad=1)
     bar.ax.xaxis.set_minor_locator(ticker.NullLocator())
+    if panel.scale != "log":
+        ticks = ticker.MaxNLocator(6).tick_values(panel.low, panel.high)
+        tiny = 1e-9 * (panel.high - panel.low)  # what rounding leaves of zero
+        inside = [tick for tick in ticks if panel.low <= tick <= panel.high]
+        bar.set_ticks([tick if abs(tick) > tiny else 0.0 for tick in inside])
     bar.ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda v, _: _number(v)))
     words = layout.meanings[column]
     bar.set_label(words, fontsize=7, color=INK, labelpad=2, loc="left", parse_math=False)
