@@ -58,8 +58,7 @@ class Phase:
         )
 
 
-# The first two phases give heads that find the token before. Without them nothing had learned to
-# copy after 2,300 steps of village and repeated tokens.
+# The first two phases give heads that find the token before; without them no trial had learned to copy.
 PHASES = (
     Phase("previous", 130, 32, 48, 2e-3, 2e-3, heads_every=1, previous=1.0, warm_up=40),
     Phase("matching", 300, 32, 48, 2e-3, 2e-3, heads_every=1, previous=0.03),

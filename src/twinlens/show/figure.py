@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 
 from twinlens.results.base import optional
+from twinlens.show.colours import EMPTY, FOCUS, INK, STAR, SUBJECT, colour_map, ink, norm
 from twinlens.show.layout import Layout, Style
+from twinlens.show.margins import colour_bar, foot, head
 from twinlens.show.panels import Panel, Picture
 from twinlens.show.text import fitted, printable, width_of
 
-INK, SUBJECT, FOCUS, STAR, EMPTY = "#22262b", "#b3400a", "#0b6b3a", "#e0218a", "#e4e4e2"
-_COLOURS = {"sequential": "GnBu", "log": "GnBu_r", "diverging": "PuOr_r"}
-_AWAY = ", outside of this crop"
 _SIZES = (7.5, 6.5, 5.5)  # points, tried in turn for the text of a cell
 
 
@@ -30,9 +29,9 @@ def draw(picture: Picture, style: Style) -> Any:
         for column, panel in enumerate(picture.panels):
             _Band(figure, layout, picture, panel, band, number, column).draw()
     for column, panel in enumerate(picture.panels):
-        _head(figure, layout, panel, column)
-        _colour_bar(figure, layout, panel, column)
-    _foot(figure, layout, picture)
+        head(figure, layout, panel, column)
+        colour_bar(figure, layout, panel, column)
+    foot(figure, layout, picture)
     return figure
 
 
@@ -90,8 +89,8 @@ class _Band:
             edges,
             np.arange(self.down + 1),
             values.reshape(self.down, -1),
-            cmap=_colour_map(self.panel),
-            norm=_norm(self.panel),
+            cmap=colour_map(self.panel),
+            norm=norm(self.panel),
             edgecolors="white" if parts == 1 else "none",
             linewidth=0.4,
         )
@@ -146,16 +145,16 @@ class _Band:
             self.axes.scatter(x, y, marker="*", s=size, c=STAR, ec=edge, lw=0.3, zorder=3)
         if self.panel.texts is None:
             return
-        colours, norm = _colour_map(self.panel), _norm(self.panel)
+        colours, scale = colour_map(self.panel), norm(self.panel)
         for row, texts in enumerate(self.panel.texts):
             for token in self.band:
                 value = self.panel.values[row, token]
                 starred = stars is not None and bool(stars[row, token])
                 if texts[token]:
-                    ink = _ink(colours(norm(value))) if np.isfinite(value) else INK
-                    self._text(texts[token], row, token, ink, starred)
+                    colour = ink(colours(scale(value))) if np.isfinite(value) else INK
+                    self._text(texts[token], row, token, colour, starred)
 
-    def _text(self, text: str, row: int, token: int, ink: str, starred: bool) -> None:
+    def _text(self, text: str, row: int, token: int, colour: str, starred: bool) -> None:
         x, y = self.place(row, token)
         text, room = printable(text), self.layout.cell[0] - (0.17 if starred else 0.06)
         if self.layout.cell[0] <= 0.3:  # whole or not at all, and never over a star
@@ -166,7 +165,7 @@ class _Band:
         shift = 0.06 / self.layout.cell[0] if starred else 0.0
         self.axes.text(
             x + 0.5 - shift, y + 0.54, fitted(text, size, room), ha="center", va="center",
-            fontsize=size, color=ink, parse_math=False,
+            fontsize=size, color=colour, parse_math=False,
         )  # fmt: skip
 
     def _marks(self) -> None:
@@ -245,79 +244,3 @@ class _Band:
             axes.xaxis.tick_top()
         if self.column != 0 or self.style.transpose:
             axes.set_yticks([])
-
-
-def _head(figure: Any, layout: Layout, panel: Panel, column: int) -> None:
-    x, _ = layout.grid(0, column)
-    top = layout.size[1]
-    figure.text(
-        x / layout.size[0], (top - 0.3) / top, panel.title, fontsize=11, fontweight="bold",
-        color=INK, va="center",
-    )  # fmt: skip
-    figure.text(
-        x / layout.size[0], (top - 0.46) / top, layout.subtitles[column], fontsize=7.5,
-        color="#555", va="top", parse_math=False,
-    )  # fmt: skip
-
-
-def _colour_bar(figure: Any, layout: Layout, panel: Panel, column: int) -> None:
-    cm, ticker = optional("matplotlib.cm", "figures"), optional("matplotlib.ticker", "figures")
-    x, _ = layout.grid(0, column)
-    axes = figure.add_axes(layout.box(x, layout.foot - 0.1, min(layout.reading, 3.2), 0.1))
-    scale = cm.ScalarMappable(_norm(panel), _colour_map(panel))
-    bar = figure.colorbar(scale, cax=axes, orientation="horizontal")
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(labelsize=6, length=2, pad=1)
-    bar.ax.xaxis.set_minor_locator(ticker.NullLocator())
-    if panel.scale != "log":
-        ticks = ticker.MaxNLocator(6).tick_values(panel.low, panel.high)
-        tiny = 1e-9 * (panel.high - panel.low)  # what rounding leaves of zero
-        inside = [tick for tick in ticks if panel.low <= tick <= panel.high]
-        bar.set_ticks([tick if abs(tick) > tiny else 0.0 for tick in inside])
-    bar.ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda v, _: _number(v)))
-    words = layout.meanings[column]
-    bar.set_label(words, fontsize=7, color=INK, labelpad=2, loc="left", parse_math=False)
-
-
-def _number(value: float) -> str:
-    return f"{value:.3g}".replace("-", "\u2212")
-
-
-def _foot(figure: Any, layout: Layout, picture: Picture) -> None:
-    """What the marks mean, then the notes."""
-    marks: list[tuple[str, str]] = []
-    if picture.subject.any():
-        away = "" if any(layout.shows(int(t)) for t in np.flatnonzero(picture.subject)) else _AWAY
-        marks.append((f"▬ subject (corrupted){away}", SUBJECT))
-    if picture.focus is not None:
-        away = "" if layout.shows(picture.focus) else f", token {picture.focus}{_AWAY}"
-        marks.append((f"▼ focus (its next token is explained){away}", FOCUS))
-    width, height = layout.size
-    x, y = layout.before, 0.08 + layout.style.line * layout.note_lines
-    for text, colour in marks:
-        figure.text(x / width, y / height, text, fontsize=7, color=colour)
-        x += width_of(text, 7) + 0.2
-    if layout.notes:
-        figure.text(
-            layout.before / width, (y - 0.05) / height, "\n".join(layout.notes), fontsize=7,
-            color="#9a1c1c", va="top", linespacing=1.25, parse_math=False,
-        )  # fmt: skip
-
-
-def _colour_map(panel: Panel) -> Any:
-    matplotlib = optional("matplotlib", "figures")
-    return matplotlib.colormaps[_COLOURS[panel.scale]].with_extremes(bad=EMPTY)
-
-
-def _norm(panel: Panel) -> Any:
-    colors = optional("matplotlib.colors", "figures")
-    if panel.scale == "log":
-        return colors.LogNorm(max(panel.low, 1e-12), max(panel.high, 2e-12))
-    return colors.Normalize(panel.low, panel.high)
-
-
-def _ink(colour: tuple[float, ...]) -> str:
-    """Dark or light text, whichever stands out from the cell (relative luminance, WCAG 2)."""
-    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
-    luminance = float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
-    return INK if luminance > 0.3 else "white"
