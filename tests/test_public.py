@@ -13,6 +13,7 @@ PUBLIC = {
     "Anatomy",
     "LensResult",
     "Model",
+    "NeuronResult",
     "Noise",
     "Replace",
     "TraceResult",
@@ -23,6 +24,7 @@ PUBLIC = {
     "hamlet",
     "load",
     "logit_lens",
+    "neuron_trace",
     "open_result",
     "twin",
 }
@@ -48,9 +50,10 @@ def test_keyword_names_are_the_same_everywhere():
         "subject", "focus", "answer", "kind", "window", "corruption", "metric", "samples", "seed",
         "engine", "device", "dtype", "batch_tokens", "progress", "foil", "direction", "rows",
         "targets", "top_k", "tokenizer", "revision", "device_map", "trust_remote_code", "anatomy",
-        "lens_metric", "lens_target", "columns", "crop", "flip", "transpose",
+        "lens_metric", "lens_target", "columns", "crop", "flip", "transpose", "method", "basis",
+        "cells", "restored", "keep",
     }  # fmt: skip
-    for function in (tl.load, tl.logit_lens, tl.causal_trace, tl.check, tl.twin):
+    for function in (tl.load, tl.logit_lens, tl.causal_trace, tl.neuron_trace, tl.check, tl.twin):
         keywords = {
             p.name
             for p in inspect.signature(function).parameters.values()

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from twinlens.model.load import load as load
     from twinlens.model.model import Model as Model
     from twinlens.results import LensResult as LensResult
+    from twinlens.results import NeuronResult as NeuronResult
     from twinlens.results import TraceResult as TraceResult
     from twinlens.results import open_result as open_result
     from twinlens.run.check import check as check
     from twinlens.see.corruption import Noise as Noise
     from twinlens.see.corruption import Replace as Replace
     from twinlens.see.lens import logit_lens as logit_lens
+    from twinlens.see.neurons import neuron_trace as neuron_trace
     from twinlens.see.trace import causal_trace as causal_trace
     from twinlens.show.twin import twin as twin
 
@@ -30,6 +32,7 @@ _HOMES = {
     "Anatomy": "twinlens.model.anatomy",
     "LensResult": "twinlens.results",
     "Model": "twinlens.model.model",
+    "NeuronResult": "twinlens.results",
     "Noise": "twinlens.see.corruption",
     "Replace": "twinlens.see.corruption",
     "TraceResult": "twinlens.results",
@@ -37,6 +40,7 @@ _HOMES = {
     "check": "twinlens.run.check",
     "load": "twinlens.model.load",
     "logit_lens": "twinlens.see.lens",
+    "neuron_trace": "twinlens.see.neurons",
     "open_result": "twinlens.results",
     "twin": "twinlens.show.twin",
 }
@@ -47,6 +51,7 @@ __all__ = [
     "Anatomy",
     "LensResult",
     "Model",
+    "NeuronResult",
     "Noise",
     "Replace",
     "TraceResult",
@@ -57,6 +62,7 @@ __all__ = [
     "hamlet",
     "load",
     "logit_lens",
+    "neuron_trace",
     "open_result",
     "twin",
 ]

@@ -38,6 +38,11 @@ def _cells(model) -> list[tuple[State, ...]]:
     mixed = [Site("attn", 1), Site("block", 1), Site("mlp", 2)]
     cells.append(tuple(State(site, 3) for site in mixed))
     cells.append((State(Site("neuron", 0), 7, 1), State(Site("neuron", 0), 7, 5)))
+    cells.append((State(Site("neuron", 0), 7, 1), State(Site("neuron", 2), 7, 5)))
+    cells += [(State(site, 3, unit),) for site in model.sites("mlp") for unit in (1, 6)]
+    cells.append((State(Site("mlp", 1), 7, (0, 2, 4)),))
+    cells.append((State(Site("neuron", 1), 3, (0, 2, 4)),))
+    cells.append((State(Site("head", 1), 3, (0, 2)), State(Site("neuron", 2), 3, (1, 0))))
     return cells
 
 

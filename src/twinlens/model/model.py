@@ -124,12 +124,29 @@ class Model:
         """All sites of a kind, first block to last (one for `embed`)."""
         return [Site(kind, layer) for layer in range(1 if kind == "embed" else self.n_layers)]
 
-    def unit_slice(self, kind: SiteKind, unit: int | None, width: int) -> slice:
-        """Which part of a site's value `[..., width]` a unit is: all, a head, or a neuron."""
+    def unit_index(
+        self, kind: SiteKind, unit: int | tuple[int, ...] | None, width: int
+    ) -> slice | list[int]:
+        """Where units stand in a site's value `[..., width]`: all, a head, a neuron, or several."""
         if unit is None:
             return slice(None)
-        size = width // self.n_heads if kind == "head" else 1
-        return slice(unit * size, (unit + 1) * size)
+        size = self.unit_size(kind, width)
+        if isinstance(unit, int):
+            return slice(unit * size, (unit + 1) * size)
+        return [one * size + i for one in unit for i in range(size)]
+
+    def unit_size(self, kind: SiteKind, width: int) -> int:
+        """How wide a unit of a site is: that of a head, or 1 (a neuron, a coordinate)."""
+        return width // self.n_heads if kind == "head" else 1
+
+    def mlp_of_neurons(
+        self, layer: int, neurons: Float[Tensor, "*batch neuron"]
+    ) -> Float[Tensor, "*batch d_model"]:
+        """What an MLP adds to the residual for given values of its neurons."""
+        inner, outer = (self.anatomy.path(Site(kind, layer)) for kind in ("neuron", "mlp"))
+        made = self.module(inner)(neurons)
+        within = inner == outer or inner.startswith(outer + ".")
+        return made if within else self.module(outer)(made)
 
     @cached_property
     def last_logits_only(self) -> dict[str, int]:

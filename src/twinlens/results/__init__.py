@@ -5,12 +5,14 @@ A result is its arrays, its tokens, its settings and its provenance; no torch, n
 
 from twinlens.results.base import Provenance, Result, Tokens
 from twinlens.results.lens import LensResult
+from twinlens.results.neurons import NeuronResult
 from twinlens.results.storage import SCHEMA_VERSION, open_result
 from twinlens.results.trace import TraceResult
 
 __all__ = [
     "SCHEMA_VERSION",
     "LensResult",
+    "NeuronResult",
     "Provenance",
     "Result",
     "Tokens",

@@ -18,11 +18,14 @@ from jaxtyping import AbstractArray, jaxtyped
 from twinlens.errors import ResultFileError, SchemaVersionError
 from twinlens.results.base import Provenance, Result, Tokens
 from twinlens.results.lens import LensResult
+from twinlens.results.neurons import NeuronResult
 from twinlens.results.trace import TraceResult
 
 SCHEMA_VERSION = 1
 _HEADER = "twinlens"
-_CLASSES: dict[str, type[Result]] = {c.kind_of_result: c for c in (LensResult, TraceResult)}
+_CLASSES: dict[str, type[Result]] = {
+    c.kind_of_result: c for c in (LensResult, TraceResult, NeuronResult)
+}
 
 
 def save_result(result: Result, path: Path) -> Path:
@@ -42,7 +45,8 @@ def save_result(result: Result, path: Path) -> Path:
 
 
 def open_result(path: str | Path) -> Result:
-    """Read a result that `.save` wrote: a `LensResult` or a `TraceResult`.
+    """Read a result that `.save` wrote: a `LensResult`, a `TraceResult` or a
+    `NeuronResult`.
 
     Raises `ResultFileError` where the file is missing, damaged or no twinlens result, and
     `SchemaVersionError` where it was written with another version of the schema.

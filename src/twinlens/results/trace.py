@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from twinlens.results.base import Result
+from twinlens.results.effects import effects_of
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -49,11 +50,7 @@ class TraceResult(Result):
         (corrupted - score, score - clean): positive always means that the state matters.
         Cells after the focus have no effect: the model is causal. NaN where the total effect is 0.
         """
-        effects = self.scores - self.corrupted
-        if self.direction == "noise":
-            effects = self.clean - self.scores
-        if self.metric == "kl":
-            effects = -effects
+        effects = effects_of(self.scores, self.clean, self.corrupted, self.direction, self.metric)
         if not normalise:
             return effects
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -57,33 +57,35 @@ class Engines:
         if engine == "replay" or (engine == "auto" and self._proven()):
             self.used = "replay"
 
-    def run(self) -> Done:
-        """Scores of all cells: (numbers of the cells that are done, their scores)."""
+    def run(self, cells: Sequence[Cell] | None = None) -> Done:
+        """Scores of cells, of all by default: (numbers of the cells that are done, their scores).
+
+        Cells that are given are of the kinds that the engine was made with.
+        """
+        cells = self.cells if cells is None else cells
         if self.used == "hooks":
-            yield from self._by_hooks(range(len(self.cells)), self.score)
+            yield from self._by_hooks(cells, range(len(cells)), self.score)
             return
-        same = [n for n, cell in enumerate(self.cells) if max(s.token for s in cell) < self.first]
+        same = [n for n, cell in enumerate(cells) if max(s.token for s in cell) < self.first]
         if same:
             base = self.score(self._recorded().logits(self.model))
             yield same, base[None].expand(len(same), -1)
         known = set(same)
-        rest = [n for n in range(len(self.cells)) if n not in known]
-        yield from self._by_replay(rest, self.score)
+        rest = [n for n in range(len(cells)) if n not in known]
+        yield from self._by_replay(cells, rest, self.score)
 
-    def _by_hooks(self, numbers: Sequence[int], score: Score) -> Done:
+    def _by_hooks(self, cells: Sequence[Cell], numbers: Sequence[int], score: Score) -> Done:
         done = 0
-        cells = [self.cells[number] for number in numbers]
         for count, scores in restore(
-            self.model, self.base, self.source, cells, score,
+            self.model, self.base, self.source, [cells[number] for number in numbers], score,
             batch_tokens=self.batch_tokens, on_smaller=self.on_smaller,
         ):  # fmt: skip
             yield list(numbers[done : done + count]), scores
             done += count
 
-    def _by_replay(self, numbers: Sequence[int], score: Score) -> Done:
-        cells = [self.cells[number] for number in numbers]
+    def _by_replay(self, cells: Sequence[Cell], numbers: Sequence[int], score: Score) -> Done:
         for local, scores in replay(
-            self.model, self._recorded(), self.source, cells, score,
+            self.model, self._recorded(), self.source, [cells[number] for number in numbers], score,
             batch_tokens=self.batch_tokens, on_smaller=self.on_smaller,
         ):  # fmt: skip
             yield [numbers[at] for at in local], scores
@@ -111,9 +113,9 @@ class Engines:
         picks = np.linspace(0, len(reached) - 1, min(_TRIED, len(reached))).round()
         tried = [reached[int(at)] for at in dict.fromkeys(picks)]
         score, unit = self._fingerprint()
-        expected = _in_order(self._by_hooks(tried, score), tried)
+        expected = _in_order(self._by_hooks(self.cells, tried, score), tried)
         try:
-            made = _in_order(self._by_replay(tried, score), tried)
+            made = _in_order(self._by_replay(self.cells, tried, score), tried)
         except Exception as error:  # a block that cannot be replayed may raise anything
             if is_out_of_memory(error):
                 free_memory()

@@ -24,11 +24,11 @@ from twinlens.run.hooks import Change, hooked, hooked_embedding
 
 
 class State(NamedTuple):
-    """The value of a site at one token; `unit` is the head or neuron where the site has several."""
+    """The value of a site at one token: all of it, or the units (heads, neurons) that are named."""
 
     site: Site
     token: int
-    unit: int | None = None
+    unit: int | tuple[int, ...] | None = None
 
 
 Cell = tuple[State, ...]
@@ -157,13 +157,14 @@ def last_logits(
     """Logits at the last token (float32) of one forward pass over the given samples."""
     index = torch.tensor(rows, device=inputs.ids.device)
     ids = inputs.ids[index].to(model.device)
-    noise = _noise(inputs, index)
+    noise = noise_of(inputs, index)
     with torch.no_grad(), hooked_embedding(model, noise), hooked(model, changes, len(rows)):
         made = model.hf(input_ids=ids, use_cache=False, **model.last_logits_only)
     return made.logits[:, -1].float()
 
 
-def _noise(inputs: Inputs, index: Tensor) -> Change | None:
+def noise_of(inputs: Inputs, index: Tensor) -> Change | None:
+    """The noise of some samples, as a function of what the token embedding gives."""
     if inputs.noise is None or inputs.mask is None:
         return None
     noise, mask = inputs.noise[index], inputs.mask
@@ -195,9 +196,10 @@ def _write(model: Model, clean: Tensor, part: list[tuple[int, State]], samples: 
         sample = torch.arange(samples, device=value.device)
         from_sample = sample if clean.shape[0] > 1 else torch.zeros_like(sample)
         for number, state in part:
-            units = model.unit_slice(state.site.kind, state.unit, value.shape[-1])
+            units = model.unit_index(state.site.kind, state.unit, value.shape[-1])
             values = clean[:, state.token, units].to(value.device, value.dtype)
-            changed[number * samples + sample, state.token, units] = values[from_sample]
+            rows = changed[number * samples : (number + 1) * samples]
+            rows[:, state.token, units] = values[from_sample]
         return changed
 
     return change

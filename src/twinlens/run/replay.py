@@ -8,8 +8,9 @@ gave them, sliced; many cells share a pass. `twinlens.run.passes.restore` is the
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from twinlens.model.anatomy import Site
 from twinlens.model.model import Model
 from twinlens.run.batches import in_batches
 from twinlens.run.hooks import Change, hooked
-from twinlens.run.passes import Cell, Score, State, Values
+from twinlens.run.passes import Cell, Score, Values
 from twinlens.run.tape import Cache, Tape
 
 _PER_TOKEN = ("position_ids", "cache_position")  # the last axis is the token
@@ -56,11 +57,14 @@ def replay(
     for number, cell in enumerate(cells):
         by_token[_token_of(cell)].append(number)
     for token, numbers in by_token.items():
-        ordered = sorted(numbers, key=lambda number: _start(cells[number]))
+        ordered = sorted(numbers, key=lambda number: start(model, cells[number]))
         size = max(1, budget // (tape.tokens * tape.samples))
+        known: dict[Site, Tensor] = {}
 
-        def run(chosen: Sequence[int], token: int = token) -> tuple[list[int], Tensor]:
-            batch = _Batch(model, tape, source, [cells[number] for number in chosen], token)
+        def run(
+            chosen: Sequence[int], token: int = token, known: dict[Site, Tensor] = known
+        ) -> tuple[list[int], Tensor]:
+            batch = _Batch(model, tape, source, [cells[number] for number in chosen], token, known)
             return list(chosen), score(batch.logits()).view(len(chosen), tape.samples)
 
         yield from in_batches(ordered, size, run, smaller)
@@ -73,35 +77,60 @@ def _token_of(cell: Cell) -> int:
     return tokens.pop()
 
 
-def _start(cell: Cell) -> int:
+def is_added(model: Model, cell: Cell, kind: str | None = None) -> bool:
+    """Whether a cell is some units of one MLP: it only adds to the residual after the block."""
+    first = cell[0].site
+    if first.kind not in ("mlp", "neuron") or not model.anatomy.adds_up:
+        return False
+    if kind is not None and first.kind != kind:
+        return False
+    return all(state.site == first and state.unit is not None for state in cell)
+
+
+def start(model: Model, cell: Cell) -> int:
     """The first block that must run: that of the state, or the one after a whole residual."""
-    return min(_block_of(state) for state in cell)
-
-
-def _block_of(state: State) -> int:
-    return state.site.layer + (state.site.kind == "block")
+    if is_added(model, cell):
+        return cell[0].site.layer + 1
+    return min(state.site.layer + (state.site.kind == "block") for state in cell)
 
 
 class _Batch:
-    """Cells at one token, run together: a cell joins at the first block that it changes."""
+    """Cells at one token, run together: a cell joins at the first block that it changes.
+
+    `known` keeps the base run's values at that token from batch to batch.
+    """
 
     def __init__(
-        self, model: Model, tape: Tape, source: Values, cells: Sequence[Cell], token: int
+        self,
+        model: Model,
+        tape: Tape,
+        source: Values,
+        cells: Sequence[Cell],
+        token: int,
+        known: dict[Site, Tensor],
     ) -> None:
         self.model, self.tape, self.source, self.token = model, tape, source, token
         self.cells = cells  # by first block, ascending
+        self.starts = [start(model, cell) for cell in cells]
+        self.known = known
+        self.inside: dict[int, set[Site]] = defaultdict(set)
+        for cell in cells:
+            if not is_added(model, cell):
+                for site, *_ in cell:
+                    if site.kind not in ("block", "embed"):
+                        self.inside[site.layer].add(site)
 
     def logits(self) -> Float[Tensor, "row vocab"]:
         """Logits at the last token: the rows of the first cell, then those of the next, ..."""
         residual, joined = None, 0
         with torch.no_grad():
-            for layer in range(_start(self.cells[0]), self.model.n_layers + 1):
+            for layer in range(self.starts[0], self.model.n_layers + 1):
                 if residual is not None:  # states that leave the block before, in running rows
-                    residual = self._with_block_states(residual, layer - 1)
-                new = [c for c in self.cells[joined:] if _start(c) == layer]
-                if new:
-                    residual = self._joined_by(residual, new, layer)
-                    joined += len(new)
+                    self._put(residual, self.cells[:joined], {Site("block", layer - 1)})
+                until = bisect_right(self.starts, layer)
+                if until > joined:
+                    residual = self._joined_by(residual, self.cells[joined:until], layer)
+                    joined = until
                 assert residual is not None
                 if layer < self.model.n_layers:
                     residual = self._run(layer, residual)
@@ -109,37 +138,65 @@ class _Batch:
             return self.model.unembed(residual[:, -1]).float().to(self.model.device)
 
     def _joined_by(self, residual: Tensor | None, new: Sequence[Cell], layer: int) -> Tensor:
-        rows = self.tape.residuals[layer][:, self.token :]
-        rows = rows.repeat(len(new), 1, 1)
-        entering = {Site("block", layer - 1)} if layer else {Site("embed", 0)}
-        for number, cell in enumerate(new):
-            for state in cell:
-                if state.site in entering:
-                    self._put(rows, number, state)
-        if residual is None:
-            return rows
-        return torch.cat([residual.to(rows.device), rows])
+        rows = self.tape.residuals[layer][:, self.token :].repeat(len(new), 1, 1)
+        self._put(rows, new, {Site("block", layer - 1)} if layer else {Site("embed", 0)})
+        for kind in ("mlp", "neuron"):
+            of_kind = [n for n, cell in enumerate(new) if is_added(self.model, cell, kind)]
+            if of_kind:
+                difference = self._difference(Site(kind, layer - 1), [new[n] for n in of_kind])
+                cells = rows.view(len(new), self.tape.samples, *rows.shape[1:])
+                cells[of_kind, :, 0] += difference.to(rows.device, rows.dtype)
+        return rows if residual is None else torch.cat([residual.to(rows.device), rows])
 
-    def _with_block_states(self, residual: Tensor, layer: int) -> Tensor:
-        for number, cell in enumerate(self.cells[: residual.shape[0] // self.tape.samples]):
-            for state in cell:
-                if state.site == Site("block", layer):
-                    self._put(residual, number, state)
-        return residual
+    def _difference(self, site: Site, cells: Sequence[Cell]) -> Float[Tensor, "cell sample width"]:
+        """What the cells' units of an MLP add to the residual, beyond what the base run has."""
+        base = self._base_value(site)
+        changed = base.repeat(len(cells), 1)[:, None]
+        self._put(changed, cells, {site})
+        if site.kind == "neuron":
+            base = self.model.mlp_of_neurons(site.layer, base)
+            changed = self.model.mlp_of_neurons(site.layer, changed)
+        return changed.view(len(cells), *base.shape) - base
 
-    def _put(self, rows: Tensor, number: int, state: State) -> None:
-        """Write a state into all samples of a cell, at the first token of the rows."""
-        n = self.tape.samples
-        units = self.model.unit_slice(state.site.kind, state.unit, rows.shape[-1])
-        value = self.source[state.site][:, state.token, units]
-        rows[number * n : (number + 1) * n, 0, units] = value.to(rows.device, rows.dtype)
+    def _base_value(self, site: Site) -> Float[Tensor, "sample width"]:
+        if site not in self.known:
+            kept: list[Tensor] = []
 
-    def _run(self, layer: int, residual: Tensor) -> Tensor:
+            def keep(value: Tensor) -> Tensor:
+                kept.append(value[:, 0].clone())
+                return value
+
+            self._run(site.layer, self.tape.residuals[site.layer][:, self.token :], {site: keep})
+            self.known[site] = kept[0]
+        return self.known[site]
+
+    def _put(self, rows: Tensor, cells: Sequence[Cell], sites: Collection[Site]) -> None:
+        """Write the cells' states at some sites into their rows, at the first token of the rows."""
+        todo: dict[tuple[Site, bool], tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+        for number, cell in enumerate(cells):
+            for site, _, unit in cell:
+                if site in sites:
+                    numbers, units = todo[site, unit is None]
+                    named = unit if isinstance(unit, tuple) else (unit or 0,)
+                    numbers.extend([number] * len(named))
+                    units.extend(named)
+        for (site, whole), (numbers, units) in todo.items():
+            size = rows.shape[-1] if whole else self.model.unit_size(site.kind, rows.shape[-1])
+            value = self.source[site][:, self.token].to(rows.device, rows.dtype)
+            picked = value.view(len(value), -1, size)[:, units].transpose(0, 1)
+            parts = rows.view(-1, self.tape.samples, rows.shape[1], rows.shape[2] // size, size)
+            parts[numbers, :, 0, units] = picked
+
+    def _run(
+        self, layer: int, residual: Tensor, changes: Mapping[Site, Change] | None = None
+    ) -> Tensor:
         arguments = self._sliced(self.tape.arguments[layer], residual)
         name = arguments.pop("cache")
         cells = residual.shape[0] // self.tape.samples
         arguments[name] = Cache(lambda at, k, v: self._before_and(at, k, v, cells))
-        with hooked(self.model, self._changes(layer, cells), residual.shape[0]):
+        if changes is None:
+            changes = self._changes(layer, self.cells[:cells])
+        with hooked(self.model, changes, residual.shape[0]):
             made = self._block(layer, residual, arguments)
         return made[0] if isinstance(made, tuple | list) else made
 
@@ -162,23 +219,18 @@ class _Batch:
         ]
         return whole[0], whole[1]
 
-    def _changes(self, layer: int, cells: int) -> dict[Site, Change]:
-        todo: dict[Site, list[tuple[int, State]]] = defaultdict(list)
-        for number, cell in enumerate(self.cells[:cells]):
-            for state in cell:
-                if state.site.layer == layer and state.site.kind not in ("block", "embed"):
-                    todo[state.site].append((number, state))
+    def _changes(self, layer: int, cells: Sequence[Cell]) -> dict[Site, Change]:
+        """Functions that write the states inside a block (units that are added are in already)."""
 
-        def write(part: list[tuple[int, State]]) -> Change:
+        def write(site: Site) -> Change:
             def change(value: Tensor) -> Tensor:
-                changed = value.clone()
-                for number, state in part:
-                    self._put(changed, number, state)
+                changed = value.clone(memory_format=torch.contiguous_format)
+                self._put(changed, cells, {site})
                 return changed
 
             return change
 
-        return {site: write(part) for site, part in todo.items()}
+        return {site: write(site) for site in self.inside[layer]}
 
     def _sliced(self, arguments: dict[str, Any], residual: Tensor) -> dict[str, Any]:
         """The base run's arguments for the tokens from `token` on, for any number of rows."""

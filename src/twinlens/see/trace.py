@@ -6,15 +6,12 @@ Run clean, run corrupted, then once for every state with that state taken from t
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
-from twinlens.errors import CorruptionError, InputError, SubjectError
+from twinlens.errors import InputError
 from twinlens.model.anatomy import Site, SiteKind
 from twinlens.model.model import Model
 from twinlens.model.spans import Subject
@@ -22,12 +19,11 @@ from twinlens.results import Tokens, TraceResult
 from twinlens.run.batches import Progress, counting
 from twinlens.run.check import require
 from twinlens.run.engine import Engine, Engines
-from twinlens.run.passes import Cell, Inputs, Reading, Score, State, read
-from twinlens.see.corruption import Corrupted, Corruption, Noise, corrupt
+from twinlens.run.passes import Cell, State
+from twinlens.see.corruption import Corruption, Noise, corrupt
 from twinlens.see.provenance import provenance
 from twinlens.see.question import Direction, Kind, Metric, Question, ask, one_of
-
-SMALL_EFFECT = 0.05  # in probability: a smaller total effect makes a picture of noise
+from twinlens.see.runs import Runs, refuse_not_a_number, run_both, warnings_of
 
 
 def causal_trace(
@@ -80,7 +76,8 @@ def causal_trace(
         raise InputError(f"batch_tokens={batch_tokens!r} must be a whole number of at least 1")
     require(model, ["embed", kind])
     corrupted = corrupt(model, question.tokens, corruption or Noise(), question.mask)
-    runs = _run_both(model, question, corrupted, batch_tokens)
+    sites = [s for kind in _kinds(kind) for s in model.sites(kind)]
+    runs = run_both(model, question, corrupted, sites, batch_tokens)
     notes: list[str] = []
     engines = Engines(
         model, engine, runs.base, runs.source.values, _cells(model, question), runs.score,
@@ -88,8 +85,8 @@ def causal_trace(
         on_smaller=lambda n: notes.append(f"out of memory: went on with {n} cells a batch"),
     )  # fmt: skip
     samples = _restore_all(model, question, runs, engines, progress)
-    _refuse_not_a_number(model, runs, samples)
-    notes = [*_warnings(question, runs), *notes, *([engines.note] if engines.note else [])]
+    refuse_not_a_number(model, runs, samples)
+    notes = [*warnings_of(question, runs), *notes, *([engines.note] if engines.note else [])]
     scores = samples.mean(axis=-1)
     nothing = float(runs.corrupted_scores.mean()) if direction == "denoise" else runs.clean_score
     scores[:, question.focus + 1 :] = nothing  # to the last bit, whatever the mean rounds
@@ -117,52 +114,8 @@ def causal_trace(
     )
 
 
-@dataclass(frozen=True)
-class _Runs:
-    """The clean and the corrupted run up to the focus, and how their answer is scored."""
-
-    clean: Reading
-    corrupted: Reading
-    base: Inputs  # the run into which states are put
-    source: Reading  # the run from which they come
-    answer: int
-    top: int
-    score: Score
-
-    @property
-    def clean_score(self) -> float:
-        return float(self.score(self.clean.logits)[0])
-
-    @property
-    def corrupted_scores(self) -> Float[np.ndarray, " sample"]:
-        return self.score(self.corrupted.logits).double().cpu().numpy()
-
-
-def _run_both(model: Model, question: Question, corrupted: Corrupted, batch_tokens: int) -> _Runs:
-    stop = question.focus + 1
-    if not corrupted.subject_mask[:stop].any():
-        raise SubjectError(f"nothing is corrupted at or before the focus (token {question.focus})")
-    denoise = question.direction == "denoise"
-    sites = [s for kind in _kinds(question.kind) for s in model.sites(kind)]
-    clean_inputs = Inputs(torch.from_numpy(question.tokens.ids)[None, :stop])
-    other_inputs = corrupted.inputs.until(stop)
-    clean = read(model, clean_inputs, sites if denoise else [])
-    other = read(model, other_inputs, [] if denoise else sites, batch_tokens=batch_tokens)
-    top = int(clean.logits[0].argmax())
-    answer = top if question.answer is None else question.answer
-    return _Runs(
-        clean=clean,
-        corrupted=other,
-        base=other_inputs if denoise else Inputs(clean_inputs.ids.expand(other_inputs.samples, -1)),
-        source=clean if denoise else other,
-        answer=answer,
-        top=top,
-        score=_scorer(question, answer, clean.logits[0]),
-    )
-
-
 def _restore_all(
-    model: Model, question: Question, runs: _Runs, engines: Engines, progress: Progress
+    model: Model, question: Question, runs: Runs, engines: Engines, progress: Progress
 ) -> Float[np.ndarray, "layer token *head sample"]:
     """Scores of every cell and sample; cells after the focus have the base run's score."""
     n_cells, n_samples = len(engines.cells), runs.base.samples
@@ -179,20 +132,6 @@ def _restore_all(
     reached = question.focus + 1
     samples[:, :reached] = scores.reshape(layers, reached, *shape[2:])
     return samples
-
-
-def _refuse_not_a_number(model: Model, runs: _Runs, samples: np.ndarray) -> None:
-    for run, scores in (
-        ("clean", np.array(runs.clean_score)),
-        ("corrupted", runs.corrupted_scores),
-        ("restored", samples),
-    ):
-        if not np.isfinite(scores).all():
-            raise CorruptionError(
-                f"{int((~np.isfinite(scores)).sum())} scores of the {run} run are not finite"
-                f" numbers: the corruption is too strong for this model in {model.dtype}; give a"
-                " smaller sigma, or load the model as float32"
-            )
 
 
 def _kinds(kind: Kind) -> tuple[SiteKind, ...]:
@@ -222,35 +161,3 @@ def _cells(model: Model, question: Question) -> list[Cell]:
         for token in range(question.focus + 1)
         for unit in units
     ]
-
-
-def _scorer(question: Question, answer: int, clean: Float[Tensor, " vocab"]) -> Score:
-    """The metric as a function of logits `[row, vocab]`; one number a row."""
-    reference = clean.log_softmax(-1)
-    scorers: dict[Metric, Score] = {
-        "probability": lambda z: z.softmax(-1)[:, answer],
-        "log_probability": lambda z: z.log_softmax(-1)[:, answer],
-        "logit": lambda z: z[:, answer],
-        "logit_difference": lambda z: z[:, answer] - z[:, question.foil or 0],
-        "kl": lambda z: (reference.exp() * (reference - z.log_softmax(-1))).sum(-1),
-    }
-    return scorers[question.metric]
-
-
-def _warnings(question: Question, runs: _Runs) -> list[str]:
-    """What a reader must know before trusting the picture."""
-    clean = float(runs.clean.logits.softmax(-1)[0, runs.answer])
-    corrupted = float(runs.corrupted.logits.softmax(-1)[:, runs.answer].mean())
-    notes = []
-    if runs.answer != runs.top:
-        top = float(runs.clean.logits.softmax(-1)[0, runs.top])
-        notes.append(
-            f"the answer (p = {clean:.3f}) is not the model's prediction at the focus"
-            f" (token id {runs.top}, p = {top:.3f})"
-        )
-    if abs(clean - corrupted) < SMALL_EFFECT:
-        notes.append(
-            f"the corruption changes the answer's probability by only {clean - corrupted:+.3f}"
-            f" (clean {clean:.3f}, corrupted {corrupted:.3f}): effects this small are mostly noise"
-        )
-    return notes

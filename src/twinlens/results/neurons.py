@@ -1,0 +1,129 @@
+"""What a neuron trace found: for every unit of every MLP, the score when it alone is restored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from twinlens.errors import InputError
+from twinlens.results.base import Result
+from twinlens.results.effects import effects_of
+
+REDUCTIONS = ("mean", "mean+max", "max", "positive", "joint")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class NeuronResult(Result):
+    """Importances of single MLP units for one answer at one focus.
+
+    `scores[layer, token, unit]` is the metric at the focus, averaged over the samples, when that
+    unit alone is restored (`direction="denoise"`: clean into corrupted; `"noise"`: corrupted into
+    clean). Where `exact_mask` is false it is an estimate by `method`. The last axis has all
+    `n_units` units (`kept` is empty), or the strongest of each cell, whose numbers are in
+    `kept[layer, token, unit]`. `mean`, `max`, `positive` are the mean, the largest and the sum of
+    the positive effects over all units of a cell; `joint` is the score with the whole MLP restored.
+    Cells that were not asked for are NaN. `agreement` compares the estimate with the exact effects
+    of the units that were restored after it: `restored` (how many), `pearson`, `spearman`, and
+    `recall` (share of the exact top half that the estimate has in its own top half).
+
+    `basis="neuron"`: a unit is an input of the down-projection; `"coordinate"`: a coordinate of
+    what the MLP adds to the residual. `method="greedy95"` holds the scores of the 2022 rule, which
+    are no effects: the final probability for each unit it restored, 0 for the rest.
+    """
+
+    kind_of_result: ClassVar[str] = "neurons"
+
+    basis: Literal["neuron", "coordinate"]
+    method: Literal["exact", "relp", "ig", "atp", "greedy95"]
+    direction: Literal["denoise", "noise"]
+    metric: str
+    scores: Float[np.ndarray, "layer token unit"]
+    exact_mask: Bool[np.ndarray, "layer token unit"]
+    kept: Int[np.ndarray, "layer token kept"]
+    n_units: int
+    mean: Float[np.ndarray, "layer token"]
+    max: Float[np.ndarray, "layer token"]
+    positive: Float[np.ndarray, "layer token"]
+    joint: Float[np.ndarray, "layer token"]
+    clean: float
+    corrupted: float
+    corrupted_samples: Float[np.ndarray, " sample"]
+    subject_mask: Bool[np.ndarray, " token"]
+    focus: int
+    answer: int
+    agreement: Mapping[str, float]
+
+    @property
+    def total_effect(self) -> float:
+        """clean - corrupted: what the corruption took away (for KL: the distance it made)."""
+        return (self.clean - self.corrupted) * (-1 if self.metric == "kl" else 1)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every score was measured, none estimated."""
+        return bool(self.exact_mask.all())
+
+    def effects(self) -> Float[np.ndarray, "layer token unit"]:
+        """What each unit brings back (denoise) or takes away (noise), in the metric's unit."""
+        return self.scores if self.method == "greedy95" else self._effects(self.scores)
+
+    def layer_mean(self, reduce: str = "mean") -> Float[np.ndarray, "layer token"]:
+        """One number a cell: `mean` effect of its units, `max`, `mean+max` (the 2022 figure),
+        `positive` (sum of the positive ones), or `joint` (the effect of the whole MLP restored,
+        which is not the sum of its units' effects).
+
+        Raises `InputError` for another reduction.
+        """
+        if reduce not in REDUCTIONS:
+            choices = ", ".join(REDUCTIONS)
+            raise InputError(f"reduce={reduce!r} is not known; choose one of {choices}")
+        if reduce == "joint":
+            return self._effects(self.joint)
+        if reduce == "mean+max":
+            return self.mean + self.max
+        return getattr(self, reduce)
+
+    def top(self, k: int = 10) -> list[tuple[str, int, float]]:
+        """The `k` units with the largest effect: ("layer.unit", token position, effect)."""
+        effects = self.effects()
+        order = np.argsort(-np.where(np.isnan(effects), -np.inf, effects), axis=None, kind="stable")
+        found: list[tuple[str, int, float]] = []
+        for flat in order[:k]:
+            layer, token, at = (int(i) for i in np.unravel_index(flat, effects.shape))
+            unit = int(self.kept[layer, token, at]) if self.kept.size else at
+            found.append((f"{self.layers[layer]}.{unit}", token, float(effects.flat[flat])))
+        return found
+
+    def _effects(self, scores: np.ndarray) -> np.ndarray:
+        return effects_of(scores, self.clean, self.corrupted, self.direction, self.metric)
+
+    def _variables(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+        unit, cell = ("layer", "token", "unit"), ("layer", "token")
+        variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
+            "score": (unit, self.scores),
+            "effect": (unit, self.effects()),
+            "exact": (unit, self.exact_mask),
+            "subject": (("token",), self.subject_mask),
+        }
+        if self.kept.size:
+            variables["unit_number"] = (unit, self.kept)
+        return variables | {
+            name: (cell, self.layer_mean(name)) for name in ("mean", "max", "positive", "joint")
+        }
+
+    def _columns(self) -> dict[str, object]:
+        layer, token, at = (axis.ravel() for axis in np.indices(self.scores.shape))
+        return {
+            "layer": np.array(self.layers)[layer],
+            "token": token,
+            "unit": self.kept.ravel() if self.kept.size else at,
+            "token_id": self.tokens.ids[token],
+            "label": np.array(self.tokens.labels)[token],
+            "score": self.scores.ravel(),
+            "effect": self.effects().ravel(),
+            "exact": self.exact_mask.ravel(),
+        }

@@ -1,0 +1,169 @@
+"""Single units of MLPs put into the base run: all of them, some of them, or as the 2022 rule does.
+
+A unit is a neuron (an input of the down-projection) or a coordinate of what the MLP adds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from twinlens.model.anatomy import Site, SiteKind
+from twinlens.model.model import Model
+from twinlens.run.engine import Engine, Engines
+from twinlens.run.passes import Cell, State
+from twinlens.see.runs import Runs
+
+Basis = Literal["neuron", "coordinate"]
+Place = tuple[int, int]  # layer, token
+
+_AT_ONCE = 100_000  # cells that are written down at a time
+
+
+class Units:
+    """Runs with units of one base restored, and the metric of the answer in each."""
+
+    def __init__(
+        self,
+        model: Model,
+        runs: Runs,
+        basis: Basis,
+        *,
+        first: int,
+        engine: Engine,
+        batch_tokens: int,
+        on_smaller: Callable[[int], None],
+    ) -> None:
+        self.model, self.runs, self.first = model, runs, first
+        self.kind: SiteKind = kind_of(basis)
+        self.tokens = int(runs.base.ids.shape[1])
+        self.n_units = int(runs.source.values[Site(self.kind, 0)].shape[-1])
+        self.batch_tokens = batch_tokens
+
+        def engines(cells: Sequence[Cell]) -> Engines:
+            return Engines(
+                model, engine, runs.base, runs.source.values, cells, runs.score,
+                first=first, batch_tokens=batch_tokens, on_smaller=on_smaller,
+            )  # fmt: skip
+
+        reached = [(layer, t) for layer in range(model.n_layers) for t in range(first, self.tokens)]
+        some = (0, self.n_units // 2)
+        self._single = engines([self._cell(place, unit) for place in reached for unit in some])
+        self._whole = engines([self._mlp(place) for place in reached])
+
+    @property
+    def used(self) -> str:
+        """Which engine restores the units."""
+        return self._single.used
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know of the engine."""
+        return list(dict.fromkeys(e.note for e in (self._single, self._whole) if e.note))
+
+    def all_units(
+        self, places: Sequence[Place], advance: Callable[[int], None]
+    ) -> Float[np.ndarray, "place unit"]:
+        """The metric, averaged over the samples, with each unit of each place restored alone."""
+        found = np.empty((len(places), self.n_units))
+        by_token = sorted(range(len(places)), key=lambda n: places[n][1])  # shared passes
+        step = max(1, _AT_ONCE // self.n_units)
+        for start in range(0, len(by_token), step):
+            chosen = by_token[start : start + step]
+            cells = [self._cell(places[n], unit) for n in chosen for unit in range(self.n_units)]
+            found[chosen] = self._scores(self._single, cells, advance).reshape(len(chosen), -1)
+        return found
+
+    def some_units(
+        self, chosen: Int[np.ndarray, "unit 3"], advance: Callable[[int], None]
+    ) -> Float[np.ndarray, " unit"]:
+        """The same for units given as (layer, token, unit)."""
+        cells = [self._cell((layer, token), unit) for layer, token, unit in chosen.tolist()]
+        return self._scores(self._single, cells, advance)
+
+    def whole(self, places: Sequence[Place]) -> Float[np.ndarray, " place"]:
+        """The metric with the whole MLP of each place restored."""
+        return self._scores(self._whole, [self._mlp(place) for place in places], lambda _: None)
+
+    def greedy(self, place: Place, stop: float) -> tuple[int, float]:
+        """How many units the 2022 rule restores, and the metric then.
+
+        Units in descending order of their value in the source run, until the metric reaches `stop`
+        (all, where it never does). Prefixes are tried in batches, shortest first.
+        """
+        layer, token = place
+        order = self._order(place)
+        samples = self.runs.base.samples
+        size = max(1, self.batch_tokens // (self.tokens * samples))
+        value = float("nan")
+        for start in range(1, self.n_units + 1, size):
+            lengths = range(start, min(start + size, self.n_units + 1))
+            site = Site(self.kind, layer)
+            cells: list[Cell] = [(State(site, token, tuple(order[:n])),) for n in lengths]
+            scores = self._scores(self._single, cells, lambda _: None)
+            reached = np.flatnonzero(scores >= stop)
+            if len(reached):
+                return lengths[int(reached[0])], float(scores[reached[0]])
+            value = float(scores[-1])
+        return self.n_units, value
+
+    def restored_by_greedy(self, place: Place, count: int) -> list[int]:
+        """The first `count` units in the order of the 2022 rule."""
+        return self._order(place)[:count]
+
+    def predicted_seconds(self, places: Sequence[Place]) -> float:
+        """How long `all_units` would take here, from a batch in the middle that is timed."""
+        if not places:
+            return 0.0
+        middle = sorted(places, key=self._work)[len(places) // 2]
+        size = max(1, self.batch_tokens // (self.tokens * self.runs.base.samples))
+        cells = [self._cell(middle, unit % self.n_units) for unit in range(min(size, 512))]
+        self._scores(self._single, cells[:1], lambda _: None)  # the base run is recorded
+        started = time.perf_counter()
+        self._scores(self._single, cells, lambda _: None)
+        rate = (time.perf_counter() - started) / (len(cells) * self._work(middle))
+        return rate * self.n_units * sum(self._work(place) for place in places)
+
+    def forward_passes(self, chosen: Int[np.ndarray, "unit 3"]) -> float:
+        """The cost of restoring units, in forward passes of the base run's size."""
+        if self.used == "hooks":
+            return float(len(chosen))
+        whole = self.model.n_layers * self.tokens
+        return sum(self._work((layer, token)) - 1 for layer, token, _ in chosen.tolist()) / whole
+
+    def _work(self, place: Place) -> int:
+        """Blocks times tokens that are run for a unit, and one for the rest."""
+        if self.used == "hooks":
+            return self.model.n_layers * self.tokens
+        layer, token = place
+        return (self.model.n_layers - layer - 1) * (self.tokens - token) + 1
+
+    def _scores(
+        self, engines: Engines, cells: Sequence[Cell], advance: Callable[[int], None]
+    ) -> np.ndarray:
+        found = np.empty(len(cells))
+        for numbers, made in engines.run(cells):
+            found[numbers] = made.double().mean(1).cpu().numpy()
+            advance(len(numbers))
+        return found
+
+    def _cell(self, place: Place, unit: int) -> Cell:
+        return (State(Site(self.kind, place[0]), place[1], unit),)
+
+    @staticmethod
+    def _mlp(place: Place) -> Cell:
+        return (State(Site("mlp", place[0]), place[1]),)
+
+    def _order(self, place: Place) -> list[int]:
+        layer, token = place
+        value = self.runs.source.values[Site(self.kind, layer)][:, token].float().mean(0)
+        return value.argsort(descending=True, stable=True).tolist()
+
+
+def kind_of(basis: Basis) -> SiteKind:
+    """The site whose units are meant."""
+    return "neuron" if basis == "neuron" else "mlp"
