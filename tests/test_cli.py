@@ -265,3 +265,39 @@ def test_missing_weights_are_refused_in_one_line(run, folder, tmp_path):
     code, _, messages = run("look", STORY, "-m", broken)
     assert code == 2
     assert "mlp" in messages
+
+
+def test_look_with_neurons(run, tmp_path):
+    code, output, messages = run(
+        "look", STORY, "-m", "MODEL", "-s", "Lily", *SAMPLES, "--neurons", "--save", "kept",
+        "--reduce", "max",
+    )  # fmt: skip
+    assert code == 0, messages
+    assert "neurons: max of each layer" in output
+    made = tl.open_result(tmp_path / "kept" / "neurons.safetensors")
+    assert isinstance(made, tl.NeuronResult)
+    assert run("draw", "kept/neurons.safetensors", "--reduce", "joint")[0] == 0
+
+
+def test_neurons_need_a_subject(run):
+    code, _, messages = run("look", STORY, "-m", "MODEL", "--neurons")
+    assert code == 2
+    assert "--neurons is about the trace" in messages
+
+
+def test_neuron_prints_its_card(run):
+    code, output, _ = run("neuron", "MODEL", "1.7", "--prompt", STORY, "--top-k", 3)
+    assert code == 0
+    assert "neuron 1.7" in output
+    assert "activation along the prompt" in output
+    code, output, messages = run("neuron", "MODEL", "1.7", "--json")
+    card = json.loads(output)
+    assert (card["layer"], card["neuron"], len(card["promoted"])) == (1, 7, 10)
+    assert messages == ""
+
+
+@pytest.mark.parametrize(("name", "says"), [("7", "no neuron"), ("9.1", "layer 9"), ("1.99", "99")])
+def test_a_neuron_that_is_not_there(run, name, says):
+    code, _, messages = run("neuron", "MODEL", name)
+    assert code == 2
+    assert says in messages

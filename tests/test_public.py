@@ -24,6 +24,7 @@ PUBLIC = {
     "hamlet",
     "load",
     "logit_lens",
+    "neuron_card",
     "neuron_trace",
     "open_result",
     "twin",
@@ -51,7 +52,7 @@ def test_keyword_names_are_the_same_everywhere():
         "engine", "device", "dtype", "batch_tokens", "progress", "foil", "direction", "rows",
         "targets", "top_k", "tokenizer", "revision", "device_map", "trust_remote_code", "anatomy",
         "lens_metric", "lens_target", "columns", "crop", "flip", "transpose", "method", "basis",
-        "cells", "restored", "keep",
+        "cells", "restored", "keep", "reduce",
     }  # fmt: skip
     for function in (tl.load, tl.logit_lens, tl.causal_trace, tl.neuron_trace, tl.check, tl.twin):
         keywords = {

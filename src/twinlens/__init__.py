@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from twinlens.results import TraceResult as TraceResult
     from twinlens.results import open_result as open_result
     from twinlens.run.check import check as check
+    from twinlens.see.card import neuron_card as neuron_card
     from twinlens.see.corruption import Noise as Noise
     from twinlens.see.corruption import Replace as Replace
     from twinlens.see.lens import logit_lens as logit_lens
@@ -40,6 +41,7 @@ _HOMES = {
     "check": "twinlens.run.check",
     "load": "twinlens.model.load",
     "logit_lens": "twinlens.see.lens",
+    "neuron_card": "twinlens.see.card",
     "neuron_trace": "twinlens.see.neurons",
     "open_result": "twinlens.results",
     "twin": "twinlens.show.twin",
@@ -62,6 +64,7 @@ __all__ = [
     "hamlet",
     "load",
     "logit_lens",
+    "neuron_card",
     "neuron_trace",
     "open_result",
     "twin",

@@ -42,7 +42,11 @@ def load_model(source: str, options: ModelOptions, *, quiet: bool) -> Model:
 
 
 def show(
-    model: Model | None, results: list[Result], lens: LensOptions, output: OutputOptions
+    model: Model | None,
+    results: list[Result],
+    lens: LensOptions,
+    output: OutputOptions,
+    reduce: str = "mean",
 ) -> None:
     """Print results as a table or JSON, and write the files that were asked for."""
     from rich.console import Console
@@ -54,6 +58,7 @@ def show(
         *results,
         lens_metric=lens.lens_metric,
         lens_target=token(lens.lens_target, "--lens-target"),
+        reduce=reduce,
         columns=output.columns,
         crop=None if output.crop is None else span(output.crop, "--crop"),
         flip=output.flip,

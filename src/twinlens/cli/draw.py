@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -18,6 +18,7 @@ def draw(
     *,
     lens_metric: str | None = None,
     lens_target: str = "final",
+    reduce: Literal["mean", "mean+max", "max", "positive", "joint"] = "mean",
     output: OutputOptions | None = None,
 ) -> None:
     """Show results that were saved before, without the model.
@@ -30,10 +31,13 @@ def draw(
         Colour of the lens.
     lens_target
         Token of that metric.
+    reduce
+        What the layer view of neurons shows of each MLP.
     """
     from twinlens.results import open_result
 
     output = output or OutputOptions()
     refuse_bad_output(output)
     results = [open_result(file) for file in files]
-    show(None, results, LensOptions(lens_metric=lens_metric, lens_target=lens_target), output)  # type: ignore[arg-type]
+    lens = LensOptions(lens_metric=lens_metric, lens_target=lens_target)  # type: ignore[arg-type]
+    show(None, results, lens, output, reduce)

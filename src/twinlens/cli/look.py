@@ -15,6 +15,7 @@ from twinlens.cli.options import (
     CorruptionOptions,
     LensOptions,
     ModelOptions,
+    NeuronOptions,
     OutputOptions,
     TraceOptions,
 )
@@ -35,6 +36,7 @@ def look(
     model: ModelArgument = "hamlet",
     trace: TraceOptions | None = None,
     corruption: CorruptionOptions | None = None,
+    neurons: NeuronOptions | None = None,
     lens: LensOptions | None = None,
     load: ModelOptions | None = None,
     output: OutputOptions | None = None,
@@ -53,9 +55,10 @@ def look(
     """
     trace, corruption = trace or TraceOptions(), corruption or CorruptionOptions()
     lens, output = lens or LensOptions(), output or OutputOptions()
+    neurons = neurons or NeuronOptions()
     if prompt is None:
         prompt, trace, corruption, output = _story(model, trace, corruption, output)
-    _refuse_trace_without_subject(trace, corruption)
+    _refuse_trace_without_subject(trace, corruption, neurons)
     _refuse_metric_of_rows(lens)
     refuse_bad_output(output)
     loaded = load_model(model, load or ModelOptions(), quiet=output.quiet)
@@ -63,8 +66,8 @@ def look(
         from twinlens.show.layout import cropped
 
         cropped(span(output.crop, "--crop"), len(loaded.encode(prompt)))
-    results = _measure(loaded, prompt, trace, corruption, lens, progress(output))
-    show(loaded, results, lens, output)
+    results = _measure(loaded, prompt, trace, corruption, neurons, lens, progress(output))
+    show(loaded, results, lens, output, neurons.reduce)
 
 
 def _story(
@@ -88,11 +91,13 @@ def _story(
     return hamlet.story(), trace, corruption, output
 
 
-def _refuse_trace_without_subject(trace: TraceOptions, corruption: CorruptionOptions) -> None:
+def _refuse_trace_without_subject(
+    trace: TraceOptions, corruption: CorruptionOptions, neurons: NeuronOptions
+) -> None:
     """What is set for a trace must not be passed over in silence where no trace is made."""
     if trace.subject or trace.subject_tokens or corruption.counterfactual is not None:
         return
-    for options in (trace, corruption):
+    for options in (trace, corruption, neurons):
         for field in dataclasses.fields(options):
             if getattr(options, field.name) != getattr(type(options)(), field.name):
                 name = "--" + field.name.replace("_", "-")
@@ -117,12 +122,14 @@ def _measure(
     prompt: str,
     asked: TraceOptions,
     corruption: CorruptionOptions,
+    neurons: NeuronOptions,
     lens: LensOptions,
     progress: bool | None,
 ) -> list[Result]:
     import warnings
 
     from twinlens.see.lens import logit_lens
+    from twinlens.see.neurons import neuron_trace
     from twinlens.see.trace import causal_trace
 
     target = token(lens.lens_target, "--lens-target")
@@ -135,26 +142,26 @@ def _measure(
     )
     subjects = [*asked.subject, *(span(text, "--subject-tokens") for text in asked.subject_tokens)]
     if subjects or corruption.counterfactual is not None:
+        question: dict[str, Any] = {
+            "focus": -1 if asked.focus is None else position(asked.focus),
+            "answer": token_or_none(asked.answer, "--answer"),
+            "corruption": _corruption(corruption),
+            "metric": asked.metric,
+            "foil": token_or_none(asked.foil, "--foil"),
+            "direction": asked.direction,
+            "engine": asked.engine,
+            "batch_tokens": asked.batch_tokens,
+            "progress": progress,
+        }
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the notes of the result are printed instead
+            kind, window = asked.kind, asked.window
             results.append(
-                causal_trace(
-                    model,
-                    prompt,
-                    subjects or None,
-                    focus=-1 if asked.focus is None else position(asked.focus),
-                    answer=token_or_none(asked.answer, "--answer"),
-                    kind=asked.kind,
-                    window=asked.window,
-                    corruption=_corruption(corruption),
-                    metric=asked.metric,
-                    foil=token_or_none(asked.foil, "--foil"),
-                    direction=asked.direction,
-                    engine=asked.engine,
-                    batch_tokens=asked.batch_tokens,
-                    progress=progress,
-                )
+                causal_trace(model, prompt, subjects or None, kind=kind, window=window, **question)
             )
+            if neurons.neurons:
+                how: dict[str, Any] = {"method": neurons.method, "basis": neurons.basis}
+                results.append(neuron_trace(model, prompt, subjects or None, **how, **question))
     return results
 
 

@@ -15,8 +15,9 @@ Whole = Annotated[int, Parameter(converter=whole)]
 _MODEL = Group("Model", sort_key=2)
 _TRACE = Group("Trace", sort_key=3)
 _CORRUPTION = Group("Corruption", sort_key=4)
-_LENS = Group("Lens", sort_key=5)
-_PICTURE = Group("Picture and output", sort_key=6)
+_NEURONS = Group("Neurons", sort_key=5)
+_LENS = Group("Lens", sort_key=6)
+_PICTURE = Group("Picture and output", sort_key=7)
 
 
 @Parameter(name="*", group=_MODEL)
@@ -96,6 +97,21 @@ class CorruptionOptions:
     "Another subject with as many tokens, in place of noise. Repeat for several."
 
 
+@Parameter(name="*", group=_NEURONS)
+@dataclass(frozen=True, kw_only=True)
+class NeuronOptions:
+    """Whether and how single neurons are traced."""
+
+    neurons: Annotated[bool, Parameter(negative="")] = False
+    "Trace every single MLP neuron too: the neuron map and the mean of each layer."
+    method: Literal["auto", "exact", "relp", "ig", "atp", "greedy95"] = "auto"
+    "Restore each neuron (exact), or estimate from gradients. auto: exact if under a minute."
+    basis: Literal["neuron", "coordinate"] = "neuron"
+    "Inputs of the down-projection, or coordinates of what the MLP adds."
+    reduce: Literal["mean", "mean+max", "max", "positive", "joint"] = "mean"
+    "What the layer view shows of each MLP."
+
+
 @Parameter(name="*", group=_LENS)
 @dataclass(frozen=True, kw_only=True)
 class LensOptions:
@@ -125,7 +141,7 @@ class OutputOptions:
     output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None
     "Picture to write: .png, .svg or .pdf."
     save: Path | None = None
-    "Folder for the results: lens.safetensors and trace.safetensors."
+    "Folder for the results: lens.safetensors, trace.safetensors, neurons.safetensors."
     json: Annotated[bool, Parameter(negative="")] = False
     "Print the results as JSON instead of the table."
     quiet: Annotated[bool, Parameter(name=("--quiet", "-q"), negative="")] = False

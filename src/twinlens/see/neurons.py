@@ -242,11 +242,14 @@ def _places(model: Model, question: Question, cells: Sequence[Place] | None) -> 
     n_layers, n_tokens = model.n_layers, len(question.tokens)
     if cells is None:
         return [(layer, token) for layer in range(n_layers) for token in range(n_tokens)]
-    places = [(int(layer), int(token)) for layer, token in cells]
+    try:
+        places = [(int(layer), int(token)) for layer, token in cells]
+    except (TypeError, ValueError):
+        places = []
     wrong = [p for p in places if not (0 <= p[0] < n_layers and 0 <= p[1] < n_tokens)]
     if wrong or not places:
         raise InputError(
-            f"cells={wrong or list(cells)!r}: expected (layer, token) pairs, layers 0 to"
+            f"cells={wrong or cells!r}: expected (layer, token) pairs, layers 0 to"
             f" {n_layers - 1}, tokens 0 to {n_tokens - 1}"
         )
     return list(dict.fromkeys(places))

@@ -10,7 +10,8 @@ from twinlens.results.base import optional
 from twinlens.show.panels import Panel
 
 INK, SUBJECT, FOCUS, STAR, EMPTY = "#22262b", "#b3400a", "#0b6b3a", "#e0218a", "#e4e4e2"
-_COLOURS = {"sequential": "GnBu", "log": "GnBu_r", "diverging": "PuOr_r"}
+SYMLOG = 1 / 30  # of the largest: colours are linear below, logarithmic above
+_COLOURS = {"sequential": "GnBu", "log": "GnBu_r", "diverging": "PuOr_r", "symlog": "PuOr_r"}
 
 
 def colour_map(panel: Panel) -> Any:
@@ -24,6 +25,8 @@ def norm(panel: Panel) -> Any:
     colors = optional("matplotlib.colors", "figures")
     if panel.scale == "log":
         return colors.LogNorm(max(panel.low, 1e-12), max(panel.high, 2e-12))
+    if panel.scale == "symlog":  # so that weak units are seen beside the strongest
+        return colors.SymLogNorm(panel.high * SYMLOG, vmin=panel.low, vmax=panel.high)
     return colors.Normalize(panel.low, panel.high)
 
 

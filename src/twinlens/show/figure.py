@@ -15,8 +15,10 @@ from twinlens.show.colours import EMPTY, FOCUS, INK, STAR, SUBJECT, colour_map, 
 from twinlens.show.layout import Layout, Style
 from twinlens.show.margins import colour_bar, foot, head
 from twinlens.show.panels import Panel, Picture
+from twinlens.show.pooling import strongest
 from twinlens.show.text import fitted, printable, width_of
 
+_DOTS = 160  # pixels an inch: what a neuron map shows at most
 _SIZES = (7.5, 6.5, 5.5)  # points, tried in turn for the text of a cell
 
 
@@ -83,6 +85,30 @@ class _Band:
             values = values[:, :, None]
         if self.style.transpose:
             values = values.swapaxes(0, 1)
+        if values.ndim == 4:
+            self._pixels(values)
+        else:
+            self._parts(values)
+        self.axes.set(xlim=(0, self.across), ylim=(self.down, 0))
+        self.axes.set_facecolor(EMPTY)
+        if values.ndim > 3 or values.shape[2] > 1:
+            self.axes.hlines(range(1, self.down), 0, self.across, color="white", linewidth=1)
+            self.axes.vlines(range(1, self.across), 0, self.down, color="white", linewidth=1)
+        for spine in self.axes.spines.values():
+            spine.set_visible(False)
+
+    def _pixels(self, values: np.ndarray) -> None:
+        """One image of all cells' pixels, the strongest of several where they do not fit."""
+        most = [max(1, int(side * _DOTS)) for side in self.layout.cell[::-1]]
+        values = strongest(values, most[0], most[1])
+        down, across, high, wide = values.shape
+        image = values.swapaxes(1, 2).reshape(down * high, across * wide)
+        self.axes.imshow(
+            image, cmap=colour_map(self.panel), norm=norm(self.panel), aspect="auto",
+            interpolation="nearest", extent=(0, self.across, self.down, 0),
+        )  # fmt: skip
+
+    def _parts(self, values: np.ndarray) -> None:
         parts = values.shape[2]
         edges = np.linspace(0, self.across, self.across * parts + 1)
         mesh = self.axes.pcolormesh(
@@ -95,13 +121,6 @@ class _Band:
             linewidth=0.4,
         )
         mesh.set_rasterized(parts > 1 and self.across * self.down * parts > 20_000)
-        self.axes.set(xlim=(0, self.across), ylim=(self.down, 0))
-        self.axes.set_facecolor(EMPTY)
-        if parts > 1:
-            self.axes.hlines(range(1, self.down), 0, self.across, color="white", linewidth=1)
-            self.axes.vlines(range(1, self.across), 0, self.down, color="white", linewidth=1)
-        for spine in self.axes.spines.values():
-            spine.set_visible(False)
 
     def _names(self) -> None:
         rows = list(reversed(self.panel.rows)) if self.style.flip else list(self.panel.rows)

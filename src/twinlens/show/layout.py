@@ -40,7 +40,8 @@ class Layout:
         columns = columns_of(stop - start, style)
         self.bands = [range(i, min(i + columns, stop)) for i in range(start, stop, columns)]
         along = min(style.token_side, max(0.165, style.page / columns))
-        across = style.layer_side
+        pixels = any(panel.values.ndim > 3 for panel in picture.panels)
+        across = style.layer_side * (1.7 if pixels else 1.0)  # room for the neurons of a cell
         if style.transpose:
             self.cell = (style.token_side, 0.22)
             self.panel = (n_rows * self.cell[0], columns * self.cell[1])

@@ -39,7 +39,9 @@ def colour_bar(figure: Any, layout: Layout, panel: Panel, column: int) -> None:
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=6, length=2, pad=1)
     bar.ax.xaxis.set_minor_locator(ticker.NullLocator())
-    if panel.scale != "log":
+    if panel.scale == "symlog":
+        bar.set_ticks([panel.low, panel.low / 10, 0.0, panel.high / 10, panel.high])
+    elif panel.scale != "log":
         ticks = ticker.MaxNLocator(6).tick_values(panel.low, panel.high)
         tiny = 1e-9 * (panel.high - panel.low)  # what rounding leaves of zero
         inside = [tick for tick in ticks if panel.low <= tick <= panel.high]

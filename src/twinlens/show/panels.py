@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from twinlens.errors import InputError
-from twinlens.results import LensResult, Result, Tokens, TraceResult
+from twinlens.results import LensResult, NeuronResult, Result, Tokens, TraceResult
 
 _LENS_WORDS = {
     "probability": "probability of {target}",
@@ -34,14 +34,17 @@ _WORTH_A_NUMBER = 0.2  # of the largest effect: from here on a cell shows its nu
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One grid of the picture. `values` may have a last axis of parts inside a cell (heads)."""
+    """One grid of the picture.
+
+    `values` may have a last axis of parts inside a cell (heads), or two of pixels (neurons).
+    """
 
     title: str
     subtitle: str
     rows: tuple[str, ...]
     values: Float[np.ndarray, "row token *part"]
     meaning: str
-    scale: Literal["sequential", "diverging", "log"]
+    scale: Literal["sequential", "diverging", "log", "symlog"]
     low: float
     high: float
     texts: Sequence[Sequence[str]] | None = None
@@ -61,19 +64,24 @@ class Picture:
 
 
 def picture(
-    results: Sequence[Result], *, lens_metric: str | None = None, lens_target: str | int = "final"
+    results: Sequence[Result],
+    *,
+    lens_metric: str | None = None,
+    lens_target: str | int = "final",
+    reduce: str = "mean",
 ) -> Picture:
-    """Panels of results of the same prompt, on the same rows: lens first, trace after it.
+    """Panels of results of the same prompt, on the same rows: lens first, trace, then neurons.
 
     Results of two models (before and after a change) may stand side by side. Raises `InputError`
     where the results are not of the same tokens and rows.
     """
     if not results:
-        raise InputError("nothing to show; give a LensResult, a TraceResult, or both")
+        raise InputError("nothing to show; give a LensResult, a TraceResult, or several results")
     for result in results:
-        if not isinstance(result, LensResult | TraceResult):
+        if not isinstance(result, LensResult | TraceResult | NeuronResult):
             raise InputError(
-                f"cannot show a {type(result).__name__}; expected a LensResult or TraceResult"
+                f"cannot show a {type(result).__name__}; expected a LensResult, TraceResult or"
+                " NeuronResult"
             )
     _refuse_strangers(results)
     rows = max((result.layers for result in results), key=len)
@@ -81,8 +89,13 @@ def picture(
     traces = [r for r in results if isinstance(r, TraceResult)]
     panels = [_lens_panel(r, rows, lens_metric, lens_target) for r in lenses]
     panels += [_trace_panel(r, rows) for r in traces]
-    subjects = [r.subject_mask for r in traces]
-    focuses = {r.focus for r in traces}
+    neurons = [r for r in results if isinstance(r, NeuronResult)]
+    if neurons:
+        from twinlens.show.neuron_panels import neuron_panels
+
+        panels += [panel for r in neurons for panel in neuron_panels(r, rows, reduce)]
+    subjects = [r.subject_mask for r in (*traces, *neurons)]
+    focuses = {r.focus for r in (*traces, *neurons)}
     return Picture(
         tokens=results[0].tokens,
         panels=tuple(panels),
@@ -114,7 +127,7 @@ def _lens_panel(
 ) -> Panel:
     contributions = lens.rows in ("attn", "mlp")
     metric = metric or ("logit" if contributions else "probability")
-    values = _on_rows(lens.metric(metric, target), lens.layers, rows)
+    values = on_rows(lens.metric(metric, target), lens.layers, rows)
     low, high = _range(values)
     if metric in ("probability", "top_probability"):
         low, high = 0.0, 1.0
@@ -124,7 +137,7 @@ def _lens_panel(
         low, high = -max(-low, high), max(-low, high)
     texts = [[lens.label(i) for i in row] for row in lens.top_ids[:, :, 0]]
     by_row = dict(zip(lens.layers, texts, strict=True))
-    stars = _on_rows(lens.right().astype(float), lens.layers, rows) == 1
+    stars = on_rows(lens.right().astype(float), lens.layers, rows) == 1
     what = f"contribution of {lens.rows}" if contributions else "what each layer would say"
     return Panel(
         title="logit lens",
@@ -149,7 +162,6 @@ def _trace_panel(trace: TraceResult, rows: tuple[str, ...]) -> Panel:
     effect = "gained" if trace.direction == "denoise" else "lost"
     of = f" of {trace.label(trace.answer)}"
     metric = trace.metric.replace("_", " ")
-    shown = np.abs(effects) >= _WORTH_A_NUMBER * limit
     if trace.metric == "kl":
         metric, of = "KL from the clean prediction (nats)", ""
         effect = "removed" if trace.direction == "denoise" else "made"
@@ -157,39 +169,43 @@ def _trace_panel(trace: TraceResult, rows: tuple[str, ...]) -> Panel:
         title=f"causal trace: {trace.kind}",
         subtitle=(
             f"{metric}{of}: clean {trace.clean:.3f}, corrupted {trace.corrupted:.3f}"
-            f" ({_corruption(trace)})"
+            f" ({corruption_of(trace)})"
         ),
         rows=rows,
-        values=_on_rows(effects, trace.layers, rows),
+        values=on_rows(effects, trace.layers, rows),
         meaning=(f"{metric}{of} {effect} when this {trace.kind} state is {verb}{window}{heads}"),
         scale="diverging",
         low=-limit,
         high=limit,
-        texts=None if effects.ndim > 2 else _numbers(trace, effects, shown, rows),
+        texts=None if effects.ndim > 2 else numbers(effects, limit, trace.layers, rows),
     )
 
 
-def _corruption(trace: TraceResult) -> str:
-    settings, n = trace.settings, trace.samples.shape[-1]
+def corruption_of(result: TraceResult | NeuronResult) -> str:
+    """How the subject was corrupted, in a few words."""
+    settings, n = result.settings, len(result.corrupted_samples)
     if settings.get("corruption") == "replace":
         return f"mean of {n} replacements" if n > 1 else "subject replaced"
     sigma = settings.get("sigma")
     return f"mean of {n} noise samples" + (f", σ = {sigma:.3g}" if sigma else "")
 
 
-def _numbers(
-    trace: TraceResult, effects: np.ndarray, shown: np.ndarray, rows: tuple[str, ...]
+def numbers(
+    effects: Float[np.ndarray, "layer token"],
+    limit: float,
+    layers: tuple[str, ...],
+    rows: tuple[str, ...],
 ) -> list[list[str]]:
     """The effect as text where it is large, so that the strongest cells can be read off."""
-    texts = [[""] * len(trace.tokens) for _ in rows]
-    for layer, token in np.argwhere(shown & (effects != 0)):
-        row = rows.index(trace.layers[layer])
+    texts = [[""] * effects.shape[1] for _ in rows]
+    shown = (np.abs(effects) >= _WORTH_A_NUMBER * limit) & (effects != 0)
+    for layer, token in np.argwhere(shown):
         number = f"{effects[layer, token]:+#.2g}".removesuffix(".")
-        texts[row][token] = number.replace("-", "−")
+        texts[rows.index(layers[layer])][token] = number.replace("-", "−")
     return texts
 
 
-def _on_rows(
+def on_rows(
     values: Float[np.ndarray, "layer token *part"], layers: tuple[str, ...], rows: tuple[str, ...]
 ) -> Float[np.ndarray, "row token *part"]:
     """The values on the picture's rows; rows that the result does not have are NaN."""

@@ -76,7 +76,7 @@ def _head(picture: Picture, token: int, shown: list[int]) -> Text:
 
 
 def _cell(panel: Panel, row: int, token: int) -> Text:
-    parts = np.atleast_1d(panel.values[row, token])
+    parts = np.atleast_1d(panel.values[row, token]).ravel()
     if not np.isfinite(parts).any():
         return Text("")
     value = float(parts[np.nanargmax(np.abs(parts))])
@@ -84,8 +84,15 @@ def _cell(panel: Panel, row: int, token: int) -> Text:
         star = "★" if panel.stars[row, token] else ""
         text = _cut(panel.texts[row][token], _CELL - len(star)) + star
     else:
-        text = f"{value:+.3f}".replace("-", "−") if abs(value) > 5e-4 else "·"
+        text = _number(value, panel.high).replace("-", "−")
     return Text(set_cell_size(text.center(_CELL), _CELL), style=_colour(panel, value))
+
+
+def _number(value: float, largest: float) -> str:
+    """Three decimals, or powers of ten in a panel where all is small; a dot for next to nothing."""
+    if abs(value) <= min(5e-4, largest / 50):
+        return "·"
+    return f"{value:+.3f}" if abs(value) > 5e-4 else f"{value:+.0e}".replace("e-0", "e-")
 
 
 def _cut(text: str, room: int) -> str:

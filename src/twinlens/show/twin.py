@@ -65,15 +65,17 @@ def twin(
     *results: Result,
     lens_metric: str | None = None,
     lens_target: str | int = "final",
+    reduce: str = "mean",
     columns: int | None = None,
     crop: tuple[int, int] | None = None,
     flip: bool = False,
     transpose: bool = False,
 ) -> TwinView:
-    """One picture of a lens and a trace of the same prompt (either may be alone, or several).
+    """One picture of lens, trace and neurons of the same prompt (any may be alone, or several).
 
     Layers run top to bottom, tokens left to right, and a cell is at the same place in every panel.
-    `lens_metric` and `lens_target` choose the lens' colour (see `LensResult.metric`). `columns`:
+    `lens_metric` and `lens_target` choose the lens' colour (see `LensResult.metric`). `reduce`:
+    what the layer view of neurons shows (see `NeuronResult.layer_mean`). `columns`:
     tokens a band before the picture goes on below (default: by the length of the prompt). `crop`:
     show only the tokens `(start, stop)`. `flip`: layers from bottom to top; `transpose`: tokens
     from top to bottom.
@@ -81,7 +83,7 @@ def twin(
     Raises `InputError` where the results are not of the same tokens or rows, and where `crop` or
     `columns` do not fit them.
     """
-    shown = picture(results, lens_metric=lens_metric, lens_target=lens_target)
+    shown = picture(results, lens_metric=lens_metric, lens_target=lens_target, reduce=reduce)
     cropped(crop, len(shown.tokens))
     columns_of(len(shown.tokens), Style(columns=columns))
     return TwinView(shown, columns, crop, flip, transpose)

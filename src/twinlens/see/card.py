@@ -1,0 +1,136 @@
+"""One neuron: which tokens it writes for and against, and where in a prompt it is active."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from twinlens.errors import InputError
+from twinlens.model.anatomy import Site
+from twinlens.model.model import Model
+from twinlens.results import Tokens
+from twinlens.run.check import require
+from twinlens.run.passes import Inputs, read
+from twinlens.see.question import encoded
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronCard:
+    """What a neuron writes and when.
+
+    `promoted` and `suppressed` are (token id, label, logit), strongest first: the neuron's row of
+    the down-projection through final norm and unembedding, as if it were the whole residual.
+    `norm` is the length of that row. With a prompt: its `tokens` and the `activations` there.
+    """
+
+    layer: int
+    neuron: int
+    norm: float
+    promoted: tuple[tuple[int, str, float], ...]
+    suppressed: tuple[tuple[int, str, float], ...]
+    tokens: Tokens | None = None
+    activations: Float[np.ndarray, " token"] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The card as plain lists, numbers and strings."""
+        keys = ("id", "label", "logit")
+        card: dict[str, Any] = {"layer": self.layer, "neuron": self.neuron, "norm": self.norm}
+        for name in ("promoted", "suppressed"):
+            card[name] = [dict(zip(keys, row, strict=True)) for row in getattr(self, name)]
+        if self.tokens is not None and self.activations is not None:
+            card["activations"] = [
+                {"token": t, "id": int(i), "label": label, "activation": float(a)}
+                for t, (i, label, a) in enumerate(
+                    zip(self.tokens.ids, self.tokens.labels, self.activations, strict=True)
+                )
+            ]
+        return card
+
+
+def neuron_card(
+    model: Model, layer: int, neuron: int, prompt: str | Tokens | None = None, *, top_k: int = 10
+) -> NeuronCard:
+    """What one neuron writes: the tokens it promotes and suppresses, and its activation.
+
+    `neuron` counts the inputs of the down-projection of block `layer`. A neuron that is negative
+    writes the opposite. Raises `InputError` where the model has no such layer or neuron.
+    """
+    for name, value in (("layer", layer), ("neuron", neuron)):
+        if not isinstance(value, int):
+            raise InputError(f"{name} {value!r} is no whole number")
+    if not isinstance(top_k, int) or top_k < 1:
+        raise InputError(f"top_k={top_k!r} must be a whole number of at least 1")
+    require(model, ["neuron", "mlp"])
+    row = _written(model, layer, neuron)
+    logits = _through_unembedding(model, row)
+    top_k = min(top_k, len(logits))
+    order = logits.argsort(descending=True, stable=True)
+    ends = (order[:top_k].tolist(), order.flip(0)[:top_k].tolist())
+    promoted, suppressed = (
+        tuple((i, model.label(i), float(logits[i])) for i in ids) for ids in ends
+    )
+    tokens = None if prompt is None else encoded(model, prompt)
+    return NeuronCard(
+        layer, neuron, float(row.float().norm()), promoted, suppressed, tokens,
+        None if tokens is None else _activations(model, Site("neuron", layer), neuron, tokens),
+    )  # fmt: skip
+
+
+def neuron_name(text: str) -> tuple[int, int]:
+    """`4.112` is neuron 112 of block 4. Raises `InputError` for anything else."""
+    layer, dot, neuron = text.partition(".")
+    if not (dot and layer.isdecimal() and neuron.isdecimal()):
+        raise InputError(f"{text!r} is no neuron; expected LAYER.NEURON, e.g. 4.112")
+    return int(layer), int(neuron)
+
+
+def _written(model: Model, layer: int, neuron: int) -> Float[Tensor, " d_model"]:
+    """The neuron's row of the down-projection."""
+    if not 0 <= layer < model.n_layers:
+        raise InputError(f"layer {layer} is not in {model.name}: it has 0 to {model.n_layers - 1}")
+    known: Mapping[int, int] = model._memo.setdefault("neurons", {})
+    n_neurons = known.get(layer) or _count(model, layer)
+    model._memo["neurons"][layer] = n_neurons
+    if not 0 <= neuron < n_neurons:
+        raise InputError(
+            f"neuron {neuron} is not in block {layer} of {model.name}: it has 0 to {n_neurons - 1}"
+        )
+    inner = model.module(model.anatomy.path(Site("neuron", layer)))
+    weight = next(inner.parameters())
+    one = torch.zeros(2, n_neurons, device=weight.device, dtype=weight.dtype)
+    one[1, neuron] = 1.0
+    with torch.no_grad():
+        made = inner(one)
+    return made[1] - made[0]
+
+
+def _count(model: Model, layer: int) -> int:
+    """Number of neurons of a block: the width of its down-projection's input."""
+    ids = torch.zeros(1, 1, dtype=torch.long)
+    site = Site("neuron", layer)
+    return int(read(model, Inputs(ids), [site]).values[site].shape[-1])
+
+
+def _through_unembedding(model: Model, row: Float[Tensor, " d_model"]) -> Float[Tensor, " vocab"]:
+    """Logits of the row alone, without the biases that every residual gets."""
+    value = torch.stack([torch.zeros_like(row), row]).to(model.dtype)
+    unembed = model.module(model.anatomy.unembed)
+    with torch.no_grad():
+        for module in [*model.tail, unembed]:
+            parameter = next(module.parameters(), None)
+            value = module(value if parameter is None else value.to(parameter.device))
+            value = value - value[:1]
+    return model.scale_logits(value[1].float(), softcap=False).cpu()
+
+
+def _activations(
+    model: Model, site: Site, neuron: int, tokens: Tokens
+) -> Float[np.ndarray, " token"]:
+    values = read(model, Inputs(torch.from_numpy(tokens.ids)[None]), [site]).values[site]
+    return values[0, :, neuron].double().cpu().numpy()
