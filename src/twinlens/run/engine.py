@@ -12,7 +12,7 @@ from torch import Tensor
 
 from twinlens.model.model import Model
 from twinlens.run.batches import free_memory, is_out_of_memory
-from twinlens.run.passes import Cell, Inputs, Score, Values, read, restore
+from twinlens.run.passes import Cell, Inputs, Score, State, Values, read, restore
 from twinlens.run.replay import replay
 from twinlens.run.tape import Tape, record
 
@@ -31,8 +31,9 @@ class Engines:
 
     `engine="auto"` runs a few cells by both engines, once for each model and kind of site, compares
     their logits, and falls back to hooks where they differ; `used` says which engine runs, `note`
-    why where it is not the one that was to be expected. `first` is the first token at which the two
-    runs differ: a state before it is the same in both, so its score is the base run's.
+    why where it is not the one that was to be expected. `differing` are the tokens whose embeddings
+    differ between the two runs: a state that is the same in both, or that cannot reach the last
+    token, is not run, since its score is the base run's.
     """
 
     def __init__(
@@ -44,12 +45,12 @@ class Engines:
         cells: Sequence[Cell],
         score: Score,
         *,
-        first: int,
+        differing: Sequence[int],
         batch_tokens: int,
         on_smaller: Callable[[int], None] | None = None,
     ) -> None:
         self.model, self.base, self.source, self.score = model, base, source, score
-        self.cells, self.first = cells, first
+        self.cells, self.differing = cells, frozenset(int(token) for token in differing)
         self.batch_tokens, self.on_smaller = batch_tokens, on_smaller
         self.note: str | None = None
         self.used: Literal["replay", "hooks"] = "hooks"
@@ -66,13 +67,25 @@ class Engines:
         if self.used == "hooks":
             yield from self._by_hooks(cells, range(len(cells)), self.score)
             return
-        same = [n for n, cell in enumerate(cells) if max(s.token for s in cell) < self.first]
+        same = [n for n, cell in enumerate(cells) if self.is_known(cell)]
         if same:
             base = self.score(self._recorded().logits(self.model))
             yield same, base[None].expand(len(same), -1)
         known = set(same)
         rest = [n for n in range(len(cells)) if n not in known]
         yield from self._by_replay(cells, rest, self.score)
+
+    def is_known(self, cell: Cell) -> bool:
+        """Whether the cell changes nothing at the last token, and needs no run."""
+        first, last = min(self.differing), int(self.base.ids.shape[1]) - 1
+
+        def changes_nothing(state: State) -> bool:
+            site, token, _ = state
+            if token < first or (site.kind == "embed" and token not in self.differing):
+                return True
+            return site.layer == self.model.n_layers - 1 and site.kind != "embed" and token < last
+
+        return all(changes_nothing(state) for state in cell)
 
     def _by_hooks(self, cells: Sequence[Cell], numbers: Sequence[int], score: Score) -> Done:
         done = 0
@@ -109,7 +122,7 @@ class Engines:
 
     def _why_not(self) -> str:
         """What forbids the replay, found by running a few cells both ways; empty: nothing."""
-        reached = [n for n, cell in enumerate(self.cells) if cell[0].token >= self.first]
+        reached = [n for n, cell in enumerate(self.cells) if not self.is_known(cell)]
         picks = np.linspace(0, len(reached) - 1, min(_TRIED, len(reached))).round()
         tried = [reached[int(at)] for at in dict.fromkeys(picks)]
         score, unit = self._fingerprint()

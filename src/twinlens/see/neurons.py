@@ -93,8 +93,8 @@ def neuron_trace(
     runs = run_both(model, question, corrupted, sites, batch_tokens)
     notes = warnings_of(question, runs)
     units = Units(
-        model, runs, basis, first=int(np.flatnonzero(corrupted.subject_mask)[0]), engine=engine,
-        batch_tokens=batch_tokens,
+        model, runs, basis, differing=np.flatnonzero(corrupted.subject_mask).tolist(),
+        engine=engine, batch_tokens=batch_tokens,
         on_smaller=lambda n: notes.append(f"out of memory: went on with {n} cells a batch"),
     )  # fmt: skip
     asked = _places(model, question, cells)

@@ -81,7 +81,7 @@ def causal_trace(
     notes: list[str] = []
     engines = Engines(
         model, engine, runs.base, runs.source.values, _cells(model, question), runs.score,
-        first=int(np.flatnonzero(corrupted.subject_mask)[0]), batch_tokens=batch_tokens,
+        differing=np.flatnonzero(corrupted.subject_mask).tolist(), batch_tokens=batch_tokens,
         on_smaller=lambda n: notes.append(f"out of memory: went on with {n} cells a batch"),
     )  # fmt: skip
     samples = _restore_all(model, question, runs, engines, progress)

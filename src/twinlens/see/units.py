@@ -33,12 +33,12 @@ class Units:
         runs: Runs,
         basis: Basis,
         *,
-        first: int,
+        differing: Sequence[int],
         engine: Engine,
         batch_tokens: int,
         on_smaller: Callable[[int], None],
     ) -> None:
-        self.model, self.runs, self.first = model, runs, first
+        self.model, self.runs, self.first = model, runs, min(differing)
         self.kind: SiteKind = kind_of(basis)
         self.tokens = int(runs.base.ids.shape[1])
         self.n_units = int(runs.source.values[Site(self.kind, 0)].shape[-1])
@@ -47,10 +47,12 @@ class Units:
         def engines(cells: Sequence[Cell]) -> Engines:
             return Engines(
                 model, engine, runs.base, runs.source.values, cells, runs.score,
-                first=first, batch_tokens=batch_tokens, on_smaller=on_smaller,
+                differing=differing, batch_tokens=batch_tokens, on_smaller=on_smaller,
             )  # fmt: skip
 
-        reached = [(layer, t) for layer in range(model.n_layers) for t in range(first, self.tokens)]
+        reached = [
+            (layer, t) for layer in range(model.n_layers) for t in range(self.first, self.tokens)
+        ]
         some = (0, self.n_units // 2)
         self._single = engines([self._cell(place, unit) for place in reached for unit in some])
         self._whole = engines([self._mlp(place) for place in reached])
@@ -117,9 +119,10 @@ class Units:
 
     def predicted_seconds(self, places: Sequence[Place]) -> float:
         """How long `all_units` would take here, from a batch in the middle that is timed."""
-        if not places:
+        by_work = sorted((p for p in places if self._work(p)), key=self._work)
+        if not by_work:
             return 0.0
-        middle = sorted(places, key=self._work)[len(places) // 2]
+        middle = by_work[len(by_work) // 2]
         size = max(1, self.batch_tokens // (self.tokens * self.runs.base.samples))
         cells = [self._cell(middle, unit % self.n_units) for unit in range(min(size, 512))]
         self._scores(self._single, cells[:1], lambda _: None)  # the base run is recorded
@@ -133,13 +136,15 @@ class Units:
         if self.used == "hooks":
             return float(len(chosen))
         whole = self.model.n_layers * self.tokens
-        return sum(self._work((layer, token)) - 1 for layer, token, _ in chosen.tolist()) / whole
+        return sum(max(0, self._work((layer, t)) - 1) for layer, t, _ in chosen.tolist()) / whole
 
     def _work(self, place: Place) -> int:
         """Blocks times tokens that are run for a unit, and one for the rest."""
         if self.used == "hooks":
             return self.model.n_layers * self.tokens
         layer, token = place
+        if self._single.is_known(self._cell(place, 0)):
+            return 0
         return (self.model.n_layers - layer - 1) * (self.tokens - token) + 1
 
     def _scores(
