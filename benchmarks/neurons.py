@@ -117,7 +117,7 @@ def main() -> None:
     for row in rows:
         if (head := (row["model"], row["prompt"], row["corruption"])) != last:
             print(
-                f"\n{row['model']}, {row['corruption']}, {row['tokens']} tokens, …{row['prompt']!r}:"
+                f"\n{row['model']}, {row['corruption']}, {row['tokens']} tokens, {row['prompt']!r}:"
                 f" clean {row['clean']:.3f}, corrupted {row['corrupted']:.3f}; exact for"
                 f" {row['neurons']:,} neurons {row['exact_s']:.1f} s"
             )

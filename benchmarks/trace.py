@@ -1,6 +1,6 @@
 """The replay against the published way: one full forward pass for every state.
 
-    python benchmarks/trace.py [--tokens 12 48 200] [--pairs 3] [--threads 2] [--device cpu] [--json]
+    python benchmarks/trace.py [--tokens 12 48 200] [--pairs 3] [--threads 2] [--device cpu]
 
 A random model of GPT-2's size (transformers' default GPT2Config; `--xl`: of GPT-2 XL's), subject at
 tokens 2 to 4, 10 noise samples. The plain loop has ROME's batch layout: 1 clean and 10 noised rows
@@ -182,7 +182,7 @@ def said(row: dict) -> str:
     first = row["tokens"] == 12 and row["kind"] == "block"
     aim = f" (goal {row['goal']:.0f}: {'reached' if row['ratio'] >= row['goal'] else 'MISSED'})"
     return (
-        f"{row['tokens']:4d} tokens, {row['kind']}, window {row['window']:2d}, {row['cells']} cells:"
+        f"{row['tokens']} tokens, {row['kind']}, window {row['window']}, {row['cells']} cells:"
         f" loop {row['loop_s']:.2f} s, replay {row['replay_s']:.2f} s, {row['ratio']:.1f} times"
         f" faster{aim if first else ''}\n"
         f"      same numbers to {row['max_difference']:.1e} (effects up to"
