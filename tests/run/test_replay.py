@@ -9,19 +9,19 @@ import torch
 from tests.conftest import STORY
 from twinlens.model.anatomy import Site
 from twinlens.run.passes import Inputs, State, read, restore
-from twinlens.run.replay import replay
+from twinlens.run.replay import _groups, replay
 from twinlens.run.tape import record
 
-TOKENS = (0, 3, 7)
+TOKENS = (0, 1, 3, 7)  # the first two share passes
 
 
 def _runs(model):
-    """A base run with noise on two tokens, and the states of the clean run."""
+    """A base run with noise on four tokens, and the states of the clean run."""
     ids = torch.from_numpy(model.encode(STORY).ids)[None, :12]
     mask = torch.zeros(ids.shape[1], dtype=torch.bool)
-    mask[2:4] = True
+    mask[0:4] = True
     noise = torch.randn(
-        3, 2, model.embedding_weight.shape[1], generator=torch.Generator().manual_seed(1)
+        3, 4, model.embedding_weight.shape[1], generator=torch.Generator().manual_seed(1)
     )
     base = Inputs(ids.expand(3, -1), noise, mask)
     sites = [site for kind in model.site_kinds for site in model.sites(kind)]
@@ -35,6 +35,8 @@ def _cells(model) -> list[tuple[State, ...]]:
         cells += [tuple(State(site, t) for site in model.sites(kind)[1:]) for t in TOKENS]
     cells += [(State(site, 3, unit),) for site in model.sites("head") for unit in (0, 3)]
     cells += [(State(site, 7, unit),) for site in model.sites("neuron") for unit in (0, 9)]
+    units = [site for kind in ("head", "neuron") for site in model.sites(kind)]
+    cells += [(State(site, t, 1),) for site in units for t in (0, 1)]
     mixed = [Site("attn", 1), Site("block", 1), Site("mlp", 2)]
     cells.append(tuple(State(site, 3) for site in mixed))
     cells.append((State(Site("neuron", 0), 7, 1), State(Site("neuron", 0), 7, 5)))
@@ -77,3 +79,13 @@ def test_a_cell_at_two_tokens_is_refused(gpt2):
     cell = (State(Site("mlp", 0), 1), State(Site("mlp", 1), 2))
     with pytest.raises(ValueError, match=r"tokens \[1, 2\]"):
         list(replay(gpt2, tape, source, [cell], lambda z: z[:, 0], batch_tokens=99))
+
+
+def test_neighbouring_tokens_share_passes_only_while_those_are_small(gpt2):
+    base, _ = _runs(gpt2)
+    tape = record(gpt2, base, batch_tokens=999)
+    few = [(State(Site("block", 0), token),) for token in range(12)]
+    firsts = [first for first, _ in _groups(few, tape)]
+    assert firsts == [0, 2, 4, 6, 7, 8, 9, 10, 11]  # a wasted token in eight at most
+    many = [(State(Site("neuron", 0), token, unit),) for token in (0, 1) for unit in range(40)]
+    assert [first for first, _ in _groups(many, tape)] == [0, 1]

@@ -37,7 +37,7 @@ def test_an_estimate_is_labelled(gpt2):
     made = tl.neuron_trace(gpt2, STORY, "Lily", corruption=NOISE, method="atp", restored=20)
     panel = picture([made]).panels[0]
     assert "estimated (atp)" in panel.title
-    assert "20 strongest restored exactly (Pearson" in panel.subtitle
+    assert "20 strongest restored exactly (with the estimate: Pearson" in panel.subtitle
     exact = picture([tl.neuron_trace(gpt2, STORY, "Lily", corruption=NOISE)]).panels[0]
     assert exact.subtitle.startswith("exact: each restored alone")
 

@@ -3,7 +3,8 @@
 A state changed at token t changes nothing before t and nothing below its block. So a restored run
 is the base run's blocks from there on, over the tokens from t to the last, with the base run's keys
 and values before them. The blocks run by their own forward, with the arguments that the base run
-gave them, sliced; many cells share a pass. `twinlens.run.passes.restore` is the reference.
+gave them, sliced; many cells share a pass, those of neighbouring tokens too where a pass would be
+small. `twinlens.run.passes.restore` is the reference.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from twinlens.run.hooks import Change, hooked
 from twinlens.run.passes import Cell, Score, Values
 from twinlens.run.tape import Cache, Tape
 
+_SMALL = 1024  # tokens of a pass that are too few to keep the machine busy
+_WASTE = 8
 _PER_TOKEN = ("position_ids", "cache_position")  # the last axis is the token
 
 
@@ -41,7 +44,7 @@ def replay(
     """For each cell, the base run with the cell's states set to their values in `source`.
 
     All states of a cell must be at one token. Yields (numbers of the cells that are done, their
-    scores), grouped by token. One pass attends to at most `batch_tokens` tokens, those before the
+    scores), first tokens first. One pass attends to at most `batch_tokens` tokens, those before the
     changed one included; out of memory halves that, for all that follow.
     """
     budget = batch_tokens
@@ -53,10 +56,7 @@ def replay(
             if on_smaller is not None:
                 on_smaller(size)
 
-    by_token: dict[int, list[int]] = defaultdict(list)
-    for number, cell in enumerate(cells):
-        by_token[_token_of(cell)].append(number)
-    for token, numbers in by_token.items():
+    for token, numbers in _groups(cells, tape):
         ordered = sorted(numbers, key=lambda number: start(model, cells[number]))
         size = max(1, budget // (tape.tokens * tape.samples))
         known: dict[Site, Tensor] = {}
@@ -68,6 +68,28 @@ def replay(
             return list(chosen), score(batch.logits()).view(len(chosen), tape.samples)
 
         yield from in_batches(ordered, size, run, smaller)
+
+
+def _groups(cells: Sequence[Cell], tape: Tape) -> list[tuple[int, list[int]]]:
+    """Cells that may share passes, and the first of their tokens.
+
+    A pass runs from its first token on, so a later one in it is waste: neighbours are joined only
+    while the pass is small, and the waste at most a part in `_WASTE`.
+    """
+    by_token: dict[int, list[int]] = defaultdict(list)
+    for number, cell in enumerate(cells):
+        by_token[_token_of(cell)].append(number)
+    groups: list[tuple[int, list[int]]] = []
+    for token in sorted(by_token):
+        if groups:
+            first, numbers = groups[-1]
+            rest = tape.tokens - first
+            small = len(numbers) * tape.samples * rest < _SMALL
+            if small and (token - first) * _WASTE <= rest:
+                numbers += by_token[token]
+                continue
+        groups.append((token, by_token[token]))
+    return groups
 
 
 def _token_of(cell: Cell) -> int:
@@ -95,9 +117,9 @@ def start(model: Model, cell: Cell) -> int:
 
 
 class _Batch:
-    """Cells at one token, run together: a cell joins at the first block that it changes.
+    """Cells run together from one token on: a cell joins at the first block that it changes.
 
-    `known` keeps the base run's values at that token from batch to batch.
+    `known` keeps the base run's values at the cells' tokens from batch to batch of a group.
     """
 
     def __init__(
@@ -137,6 +159,10 @@ class _Batch:
             assert residual is not None
             return self.model.unembed(residual[:, -1]).float().to(self.model.device)
 
+    def _offset(self, cell: Cell) -> int:
+        """Where the cell's token is in the rows."""
+        return cell[0].token - self.token
+
     def _joined_by(self, residual: Tensor | None, new: Sequence[Cell], layer: int) -> Tensor:
         rows = self.tape.residuals[layer][:, self.token :].repeat(len(new), 1, 1)
         self._put(rows, new, {Site("block", layer - 1)} if layer else {Site("embed", 0)})
@@ -145,33 +171,39 @@ class _Batch:
             if of_kind:
                 difference = self._difference(Site(kind, layer - 1), [new[n] for n in of_kind])
                 cells = rows.view(len(new), self.tape.samples, *rows.shape[1:])
-                cells[of_kind, :, 0] += difference.to(rows.device, rows.dtype)
+                offsets = [self._offset(new[n]) for n in of_kind]
+                cells[of_kind, :, offsets] += difference.to(rows.device, rows.dtype)
         return rows if residual is None else torch.cat([residual.to(rows.device), rows])
 
     def _difference(self, site: Site, cells: Sequence[Cell]) -> Float[Tensor, "cell sample width"]:
         """What the cells' units of an MLP add to the residual, beyond what the base run has."""
-        base = self._base_value(site)
-        changed = base.repeat(len(cells), 1)[:, None]
-        self._put(changed, cells, {site})
+        whole = self._base_value(site)
+        base = torch.stack([whole[:, self._offset(cell)] for cell in cells])
+        changed = base.flatten(0, 1)[:, None].clone()
+        self._put(changed, cells, {site}, alone=True)
         if site.kind == "neuron":
             base = self.model.mlp_of_neurons(site.layer, base)
             changed = self.model.mlp_of_neurons(site.layer, changed)
-        return changed.view(len(cells), *base.shape) - base
+        return changed.view(base.shape) - base
 
-    def _base_value(self, site: Site) -> Float[Tensor, "sample width"]:
+    def _base_value(self, site: Site) -> Float[Tensor, "sample token width"]:
+        """The base run's value at a site, from the first of the group's tokens on."""
         if site not in self.known:
             kept: list[Tensor] = []
 
             def keep(value: Tensor) -> Tensor:
-                kept.append(value[:, 0].clone())
+                kept.append(value.clone())
                 return value
 
             self._run(site.layer, self.tape.residuals[site.layer][:, self.token :], {site: keep})
             self.known[site] = kept[0]
         return self.known[site]
 
-    def _put(self, rows: Tensor, cells: Sequence[Cell], sites: Collection[Site]) -> None:
-        """Write the cells' states at some sites into their rows, at the first token of the rows."""
+    def _put(
+        self, rows: Tensor, cells: Sequence[Cell], sites: Collection[Site], *, alone: bool = False
+    ) -> None:
+        """Write the cells' states at some sites into their rows (which have, if they stand alone,
+        the cell's token only)."""
         todo: dict[tuple[Site, bool], tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
         for number, cell in enumerate(cells):
             for site, _, unit in cell:
@@ -182,10 +214,12 @@ class _Batch:
                     units.extend(named)
         for (site, whole), (numbers, units) in todo.items():
             size = rows.shape[-1] if whole else self.model.unit_size(site.kind, rows.shape[-1])
-            value = self.source[site][:, self.token].to(rows.device, rows.dtype)
-            picked = value.view(len(value), -1, size)[:, units].transpose(0, 1)
+            offsets = [self._offset(cells[number]) for number in numbers]
+            value = self.source[site].unflatten(-1, (-1, size))
+            picked = value[:, [self.token + offset for offset in offsets], units].transpose(0, 1)
             parts = rows.view(-1, self.tape.samples, rows.shape[1], rows.shape[2] // size, size)
-            parts[numbers, :, 0, units] = picked
+            at = [0] * len(offsets) if alone else offsets
+            parts[numbers, :, at, units] = picked.to(rows.device, rows.dtype)
 
     def _run(
         self, layer: int, residual: Tensor, changes: Mapping[Site, Change] | None = None

@@ -82,7 +82,14 @@ def _how(result: NeuronResult) -> tuple[str, str]:
         return "the rule of 2022", words
     n, about = int(result.agreement.get("restored", 0)), ""
     if "pearson" in result.agreement:
-        about = f" (Pearson {result.agreement['pearson']:.2f} with the estimate)"
+        about = (
+            " (with the estimate: "
+            + ", ".join(
+                f"{name.capitalize()} {result.agreement[name]:.2f}"
+                for name in ("pearson", "spearman", "recall")
+            )
+            + ")"
+        )
     return (
         f"estimated ({result.method})",
         f"estimates by {result.method}, the {n} strongest restored exactly{about}",
