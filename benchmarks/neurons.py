@@ -25,7 +25,7 @@ import torch
 
 import twinlens as tl
 from twinlens.see.estimates import passes_of
-from twinlens.see.neurons import BEST_ESTIMATE
+from twinlens.see.measuring import BEST_ESTIMATE
 
 GOAL_FOUND, GOAL_PASSES = 95, 40
 SHARED = Path(__file__).parents[2] / "shared"

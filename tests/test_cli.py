@@ -301,3 +301,9 @@ def test_a_neuron_that_is_not_there(run, name, says):
     code, _, messages = run("neuron", "MODEL", name)
     assert code == 2
     assert says in messages
+
+
+def test_how_neurons_are_traced_needs_neurons(run):
+    code, _, messages = run("look", STORY, "-m", "MODEL", "-s", "Lily", "--method", "atp")
+    assert code == 2
+    assert "give --neurons" in messages

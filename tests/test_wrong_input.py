@@ -54,6 +54,17 @@ CASES = [
         "InputError",
         "metric='probability'",
     ),
+    (
+        "tl.neuron_trace(m, P, 'Lily', method='greedy95', direction='noise')",
+        "InputError",
+        "denoise",
+    ),
+    (
+        "tl.neuron_trace(m, P, 'Lily', method='atp', metric='kl', direction='noise')",
+        "InputError",
+        "choose 'ig' or 'exact'",
+    ),
+    ("tl.neuron_trace(m, P, 'Lily', cells=[(1.5, 0)])", "InputError", "(layer, token) pairs"),
     ("tl.neuron_trace(m, P)", "CorruptionError", "needs a subject"),
     ("tl.neuron_trace(m, P, 'Lily').layer_mean('median')", "InputError", "reduce='median'"),
     ("tl.neuron_card(m, 9, 0)", "InputError", "layer 9"),

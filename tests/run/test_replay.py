@@ -8,8 +8,9 @@ import torch
 
 from tests.conftest import STORY
 from twinlens.model.anatomy import Site
+from twinlens.run.cells import groups
 from twinlens.run.passes import Inputs, State, read, restore
-from twinlens.run.replay import _groups, replay
+from twinlens.run.replay import replay
 from twinlens.run.tape import record
 
 TOKENS = (0, 1, 3, 7)  # the first two share passes
@@ -85,7 +86,7 @@ def test_neighbouring_tokens_share_passes_only_while_those_are_small(gpt2):
     base, _ = _runs(gpt2)
     tape = record(gpt2, base, batch_tokens=999)
     few = [(State(Site("block", 0), token),) for token in range(12)]
-    firsts = [first for first, _ in _groups(few, tape)]
+    firsts = [first for first, _ in groups(few, tape)]
     assert firsts == [0, 2, 4, 6, 7, 8, 9, 10, 11]  # a wasted token in eight at most
     many = [(State(Site("neuron", 0), token, unit),) for token in (0, 1) for unit in range(40)]
-    assert [first for first, _ in _groups(many, tape)] == [0, 1]
+    assert [first for first, _ in groups(many, tape)] == [0, 1]

@@ -10,6 +10,7 @@ from torch import nn
 import twinlens as tl
 from tests.conftest import STORY, random_model
 from twinlens.model.model import Model
+from twinlens.see.measuring import _agreement, _ranks
 
 PROMPT, SUBJECT = STORY, "Lily"
 NOISE = tl.Noise(sigma=0.4, samples=3)
@@ -83,7 +84,7 @@ def test_replay_and_hooks_agree_on_every_unit(family, basis):
         tl.neuron_trace(
             family, "Once upon a time there was Lily", "time", basis=basis, method="exact",
             corruption=NOISE, engine=engine,
-        ) for engine in ("auto", "hooks")
+        ) for engine in ("replay", "hooks")
     ]  # fmt: skip
     assert np.abs(made[0].scores - made[1].scores).max() < 1e-5
     assert np.abs(made[0].joint - made[1].joint).max() < 1e-5
@@ -147,6 +148,11 @@ def test_greedy95_is_the_rule_of_2022(gpt2, basis):
         assert set(np.flatnonzero(scores).tolist()) == set(order)
         assert scores[order] == pytest.approx(value, abs=1e-5)
     assert np.array_equal(made.effects(), made.scores, equal_nan=True)
+    still = tl.neuron_trace(
+        gpt2, PROMPT, SUBJECT, method="greedy95", basis=basis, corruption=NOISE, cells=[(1, 0)]
+    )
+    assert np.count_nonzero(still.scores[1, 0]) == 1  # nothing changes there: one is enough
+    assert still.scores[1, 0].max() == pytest.approx(still.corrupted)
 
 
 def _greedy_by_hand(model, trace, module, basis, token, stop):
@@ -224,25 +230,25 @@ def test_the_strongest_units_and_the_sums_are_kept(gpt2):
 
 def test_a_large_result_keeps_the_strongest_and_says_so_first(gpt2, monkeypatch):
     monkeypatch.setattr("twinlens.see.neurons.DENSE_BYTES", 1000)
-    with pytest.warns(UserWarning, match="keeps the 64 strongest"):
+    with pytest.warns(UserWarning, match=r"need about .* holds the 64 strongest"):
         trace = tl.neuron_trace(gpt2, PROMPT, SUBJECT, method="atp", corruption=NOISE)
     assert trace.scores.shape[-1] == 64
     assert trace.n_units == 128
-    assert any("keeps the 64 strongest" in note for note in trace.notes)
+    assert any("the 64 strongest" in note for note in trace.notes)
 
 
 def test_auto_estimates_where_exact_takes_too_long(gpt2, monkeypatch):
-    monkeypatch.setattr("twinlens.see.neurons.EXACT_SECONDS", 0.0)
+    monkeypatch.setattr("twinlens.see.measuring.EXACT_SECONDS", 0.0)
     trace = tl.neuron_trace(gpt2, PROMPT, SUBJECT, corruption=NOISE)
     assert trace.method == "atp"
     assert trace.settings["method"] == "auto"
     assert trace.agreement
 
 
-@pytest.mark.parametrize("metric", ["probability", "kl"])
-def test_noising_takes_away(gpt2, metric):
+@pytest.mark.parametrize(("metric", "method"), [("probability", "atp"), ("kl", "ig")])
+def test_noising_takes_away(gpt2, metric, method):
     trace = tl.neuron_trace(
-        gpt2, PROMPT, SUBJECT, corruption=NOISE, direction="noise", metric=metric, method="atp"
+        gpt2, PROMPT, SUBJECT, corruption=NOISE, direction="noise", metric=metric, method=method
     )
     exact = tl.neuron_trace(
         gpt2, PROMPT, SUBJECT, corruption=NOISE, direction="noise", metric=metric, method="exact"
@@ -251,8 +257,56 @@ def test_noising_takes_away(gpt2, metric):
     assert exact.effects() == pytest.approx(sign * (exact.clean - exact.scores))
     measured = trace.exact_mask
     assert np.abs((trace.scores - exact.scores)[measured]).max() < 1e-6
-    if metric == "probability":  # a divergence has no slope at the clean run
+    if metric == "probability":
         assert trace.agreement["pearson"] > 0.8
+
+
+def test_a_divergence_is_not_estimated_where_it_has_no_slope(gpt2, monkeypatch):
+    monkeypatch.setattr("twinlens.see.measuring.EXACT_SECONDS", 0.0)
+    asked = {"corruption": NOISE, "direction": "noise", "metric": "kl"}
+    assert tl.neuron_trace(gpt2, PROMPT, SUBJECT, **asked).method == "ig"
+
+
+def test_half_precision_says_that_it_is_coarse(tokenizer):
+    hf = random_model("llama", tokenizer)
+    model = tl.load(hf, tokenizer=tokenizer, dtype="bfloat16")
+    cells = [(1, len(model.encode(PROMPT)) - 1)]
+    with pytest.warns(UserWarning, match="about as large as its rounding"):
+        trace = tl.neuron_trace(
+            model, PROMPT, SUBJECT, cells=cells, method="exact", corruption=NOISE
+        )
+    assert np.isfinite(trace.scores[1, -1]).all()
+    assert trace.settings["engine"] == "replay"
+
+
+def test_scores_that_are_no_numbers_are_refused(gpt2, monkeypatch):
+    broken = "twinlens.see.units.Units._scores"
+    monkeypatch.setattr(broken, lambda _self, _engines, cells, _tell: np.full(len(cells), np.nan))
+    with pytest.raises(tl.errors.CorruptionError, match="not finite"):
+        tl.neuron_trace(gpt2, PROMPT, SUBJECT, method="exact", corruption=NOISE)
+
+
+def test_out_of_memory_goes_on_with_less_and_says_so_once(gpt2, monkeypatch):
+    expected = tl.neuron_trace(gpt2, PROMPT, SUBJECT, method="exact", corruption=NOISE)
+    true = gpt2.blocks[2].forward
+
+    def small(residual, *given, **more):
+        if residual.shape[0] > 60:
+            raise MemoryError
+        return true(residual, *given, **more)
+
+    monkeypatch.setattr(gpt2.blocks[2], "forward", small)
+    with pytest.warns(UserWarning, match="out of memory: went on with"):
+        made = tl.neuron_trace(gpt2, PROMPT, SUBJECT, method="exact", corruption=NOISE)
+    assert np.abs(made.scores - expected.scores).max() < 1e-6
+    assert len([note for note in made.notes if "out of memory" in note]) <= 5
+
+
+def test_agreement_of_equal_values():
+    same, ranked = np.ones(6), np.arange(6.0)
+    assert np.isnan(_agreement(same, ranked)["spearman"])
+    assert _agreement(ranked, ranked**3)["spearman"] == pytest.approx(1.0)
+    assert _ranks(np.array([3.0, 1.0, 3.0])).tolist() == [1.5, 0.0, 1.5]
 
 
 def test_saved_and_opened(gpt2, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,6 +60,8 @@ def look(
     if prompt is None:
         prompt, trace, corruption, output = _story(model, trace, corruption, output)
     _refuse_trace_without_subject(trace, corruption, neurons)
+    if not neurons.neurons and neurons != NeuronOptions():
+        raise InputError("--method, --basis and --reduce are about single neurons; give --neurons")
     _refuse_metric_of_rows(lens)
     refuse_bad_output(output)
     loaded = load_model(model, load or ModelOptions(), quiet=output.quiet)
@@ -160,9 +163,16 @@ def _measure(
                 causal_trace(model, prompt, subjects or None, kind=kind, window=window, **question)
             )
             if neurons.neurons:
+                if progress is not False:  # but how much memory it needs is said before
+                    warnings.filterwarnings("always", message=".*while they are made")
+                    warnings.showwarning = _say
                 how: dict[str, Any] = {"method": neurons.method, "basis": neurons.basis}
                 results.append(neuron_trace(model, prompt, subjects or None, **how, **question))
     return results
+
+
+def _say(message: Warning | str, *_: Any) -> None:
+    print(f"note: {message}", file=sys.stderr, flush=True)
 
 
 def _corruption(options: CorruptionOptions) -> Any:

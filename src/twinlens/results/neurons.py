@@ -65,7 +65,7 @@ class NeuronResult(Result):
     @property
     def is_exact(self) -> bool:
         """Whether every score was measured, none estimated."""
-        return bool(self.exact_mask.all())
+        return self.method == "exact"
 
     def effects(self) -> Float[np.ndarray, "layer token unit"]:
         """What each unit brings back (denoise) or takes away (noise), in the metric's unit."""
@@ -92,7 +92,7 @@ class NeuronResult(Result):
         effects = self.effects()
         order = np.argsort(-np.where(np.isnan(effects), -np.inf, effects), axis=None, kind="stable")
         found: list[tuple[str, int, float]] = []
-        for flat in order[:k]:
+        for flat in order[: min(k, int(np.isfinite(effects).sum()))]:
             layer, token, at = (int(i) for i in np.unravel_index(flat, effects.shape))
             unit = int(self.kept[layer, token, at]) if self.kept.size else at
             found.append((f"{self.layers[layer]}.{unit}", token, float(effects.flat[flat])))

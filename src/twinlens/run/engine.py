@@ -12,6 +12,7 @@ from torch import Tensor
 
 from twinlens.model.model import Model
 from twinlens.run.batches import free_memory, is_out_of_memory
+from twinlens.run.cells import is_added
 from twinlens.run.passes import Cell, Inputs, Score, State, Values, read, restore
 from twinlens.run.replay import replay
 from twinlens.run.tape import Tape, record
@@ -51,7 +52,7 @@ class Engines:
     ) -> None:
         self.model, self.base, self.source, self.score = model, base, source, score
         self.cells, self.differing = cells, frozenset(int(token) for token in differing)
-        self.batch_tokens, self.on_smaller = batch_tokens, on_smaller
+        self.batch_tokens, self._tell = batch_tokens, on_smaller
         self.note: str | None = None
         self.used: Literal["replay", "hooks"] = "hooks"
         self._tape: Tape | None = None
@@ -91,7 +92,7 @@ class Engines:
         done = 0
         for count, scores in restore(
             self.model, self.base, self.source, [cells[number] for number in numbers], score,
-            batch_tokens=self.batch_tokens, on_smaller=self.on_smaller,
+            batch_tokens=self.batch_tokens, on_smaller=self._smaller,
         ):  # fmt: skip
             yield list(numbers[done : done + count]), scores
             done += count
@@ -99,9 +100,16 @@ class Engines:
     def _by_replay(self, cells: Sequence[Cell], numbers: Sequence[int], score: Score) -> Done:
         for local, scores in replay(
             self.model, self._recorded(), self.source, [cells[number] for number in numbers], score,
-            batch_tokens=self.batch_tokens, on_smaller=self.on_smaller,
+            batch_tokens=self.batch_tokens, on_smaller=self._smaller,
         ):  # fmt: skip
             yield [numbers[at] for at in local], scores
+
+    def _smaller(self, size: int) -> None:
+        """Memory ran out: fewer cells a pass, from now on."""
+        tokens = int(self.base.ids.shape[1]) * self.base.samples
+        self.batch_tokens = min(self.batch_tokens, size * tokens)
+        if self._tell is not None:
+            self._tell(size)
 
     def _recorded(self) -> Tape:
         if self._tape is None:
@@ -110,7 +118,9 @@ class Engines:
 
     def _proven(self) -> bool:
         """Whether the replay gives the hooks' numbers, tried once a model and kind of site."""
+        ways = {is_added(self.model, cell) for cell in self.cells}
         kinds = "+".join(sorted({state.site.kind for cell in self.cells for state in cell}))
+        kinds += f" {sorted(ways)}"  # units of an MLP are put in another way than whole states
         memo: dict[str, str] = self.model._memo.setdefault("replay", {})
         why_not = memo[kinds] if kinds in memo else self._why_not()
         if why_not not in (_NO_MEMORY, _NO_EFFECT):  # those are about this prompt, not the model

@@ -25,18 +25,21 @@ from twinlens.run.hooks import Change, hooked
 
 @contextlib.contextmanager
 def linearised(model: Model, rows: int) -> Generator[None]:
-    """Within this context the backward pass of the model follows the rules above."""
+    """Within this context the backward pass of the model follows the rules above.
+
+    Norms are known by their names, activations by transformers' list; attention is known where it
+    calls torch's softmax or scaled dot product.
+    """
     handles = []
     for module in [*(m for block in model.blocks for m in block.modules()), *model.tail]:
         if isinstance(module, _activations()):
             handles.append(module.register_forward_hook(_as_line))
-        elif isinstance(module, nn.LayerNorm):
+        elif "LayerNorm" in type(module).__name__:
             handles.append(module.register_forward_hook(_as_centred_line))
-        elif type(module).__name__.endswith("RMSNorm"):
+        elif "Norm" in type(module).__name__:  # RMSNorm in its many names
             handles.append(module.register_forward_hook(_as_line))
-    halved: dict[Site, Change] = {
-        site: _half for site in model.sites("neuron") if _is_gated(model, site)
-    }
+    sites = model.sites("neuron") if model.anatomy.has("neuron") else []
+    halved: dict[Site, Change] = {site: _half for site in sites if _is_gated(model, site)}
     try:
         with hooked(model, halved, rows), _FrozenAttention():
             yield
@@ -79,7 +82,7 @@ def _as_line(_module: nn.Module, args: tuple[Any, ...], made: Tensor) -> Tensor:
 
 def _as_centred_line(module: Any, args: tuple[Any, ...], made: Tensor) -> Tensor:
     centred = args[0] - args[0].mean(-1, keepdim=True)
-    bias = 0.0 if module.bias is None else module.bias
+    bias = 0.0 if getattr(module, "bias", None) is None else module.bias
     return made.detach() + _line(centred, made - bias) - (made - bias).detach()
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -22,12 +22,11 @@ from twinlens.errors import ReplayError
 from twinlens.model.anatomy import Site
 from twinlens.model.model import Model
 from twinlens.run.batches import in_batches
+from twinlens.run.cells import groups, is_added, start
 from twinlens.run.hooks import Change, hooked
 from twinlens.run.passes import Cell, Score, Values
 from twinlens.run.tape import Cache, Tape
 
-_SMALL = 1024  # tokens of a pass that are too few to keep the machine busy
-_WASTE = 8
 _PER_TOKEN = ("position_ids", "cache_position")  # the last axis is the token
 
 
@@ -56,71 +55,29 @@ def replay(
             if on_smaller is not None:
                 on_smaller(size)
 
-    for token, numbers in _groups(cells, tape):
+    for token, numbers in groups(cells, tape):
         ordered = sorted(numbers, key=lambda number: start(model, cells[number]))
         size = max(1, budget // (tape.tokens * tape.samples))
-        known: dict[Site, Tensor] = {}
+        span = max(cells[number][0].token for number in numbers) - token + 1
+        known = _Known(token, span, {})
 
-        def run(
-            chosen: Sequence[int], token: int = token, known: dict[Site, Tensor] = known
-        ) -> tuple[list[int], Tensor]:
-            batch = _Batch(model, tape, source, [cells[number] for number in chosen], token, known)
+        def run(chosen: Sequence[int], known: _Known = known) -> tuple[list[int], Tensor]:
+            batch = _Batch(model, tape, source, [cells[number] for number in chosen], known)
             return list(chosen), score(batch.logits()).view(len(chosen), tape.samples)
 
         yield from in_batches(ordered, size, run, smaller)
 
 
-def _groups(cells: Sequence[Cell], tape: Tape) -> list[tuple[int, list[int]]]:
-    """Cells that may share passes, and the first of their tokens.
+class _Known(NamedTuple):
+    """What the batches of a group share: their tokens, and the base run's values there."""
 
-    A pass runs from its first token on, so a later one in it is waste: neighbours are joined only
-    while the pass is small, and the waste at most a part in `_WASTE`.
-    """
-    by_token: dict[int, list[int]] = defaultdict(list)
-    for number, cell in enumerate(cells):
-        by_token[_token_of(cell)].append(number)
-    groups: list[tuple[int, list[int]]] = []
-    for token in sorted(by_token):
-        if groups:
-            first, numbers = groups[-1]
-            rest = tape.tokens - first
-            small = len(numbers) * tape.samples * rest < _SMALL
-            if small and (token - first) * _WASTE <= rest:
-                numbers += by_token[token]
-                continue
-        groups.append((token, by_token[token]))
-    return groups
-
-
-def _token_of(cell: Cell) -> int:
-    tokens = {state.token for state in cell}
-    if len(tokens) != 1:
-        raise ValueError(f"the states of a cell are at tokens {sorted(tokens)}; one is needed")
-    return tokens.pop()
-
-
-def is_added(model: Model, cell: Cell, kind: str | None = None) -> bool:
-    """Whether a cell is some units of one MLP: it only adds to the residual after the block."""
-    first = cell[0].site
-    if first.kind not in ("mlp", "neuron") or not model.anatomy.adds_up:
-        return False
-    if kind is not None and first.kind != kind:
-        return False
-    return all(state.site == first and state.unit is not None for state in cell)
-
-
-def start(model: Model, cell: Cell) -> int:
-    """The first block that must run: that of the state, or the one after a whole residual."""
-    if is_added(model, cell):
-        return cell[0].site.layer + 1
-    return min(state.site.layer + (state.site.kind == "block") for state in cell)
+    token: int
+    span: int
+    values: dict[Site, Tensor]
 
 
 class _Batch:
-    """Cells run together from one token on: a cell joins at the first block that it changes.
-
-    `known` keeps the base run's values at the cells' tokens from batch to batch of a group.
-    """
+    """Cells run together from one token on: a cell joins at the first block that it changes."""
 
     def __init__(
         self,
@@ -128,10 +85,9 @@ class _Batch:
         tape: Tape,
         source: Values,
         cells: Sequence[Cell],
-        token: int,
-        known: dict[Site, Tensor],
+        known: _Known,
     ) -> None:
-        self.model, self.tape, self.source, self.token = model, tape, source, token
+        self.model, self.tape, self.source, self.token = model, tape, source, known.token
         self.cells = cells  # by first block, ascending
         self.starts = [start(model, cell) for cell in cells]
         self.known = known
@@ -178,26 +134,27 @@ class _Batch:
     def _difference(self, site: Site, cells: Sequence[Cell]) -> Float[Tensor, "cell sample width"]:
         """What the cells' units of an MLP add to the residual, beyond what the base run has."""
         whole = self._base_value(site)
-        base = torch.stack([whole[:, self._offset(cell)] for cell in cells])
-        changed = base.flatten(0, 1)[:, None].clone()
+        offsets = [self._offset(cell) for cell in cells]
+        changed = whole[:, offsets].transpose(0, 1).flatten(0, 1)[:, None].contiguous()
         self._put(changed, cells, {site}, alone=True)
         if site.kind == "neuron":
-            base = self.model.mlp_of_neurons(site.layer, base)
+            whole = self.model.mlp_of_neurons(site.layer, whole)
             changed = self.model.mlp_of_neurons(site.layer, changed)
+        base = whole[:, offsets].transpose(0, 1)
         return changed.view(base.shape) - base
 
     def _base_value(self, site: Site) -> Float[Tensor, "sample token width"]:
-        """The base run's value at a site, from the first of the group's tokens on."""
-        if site not in self.known:
+        """The base run's value at a site, at the group's tokens."""
+        if site not in self.known.values:
             kept: list[Tensor] = []
 
             def keep(value: Tensor) -> Tensor:
-                kept.append(value.clone())
+                kept.append(value[:, : self.known.span].clone())
                 return value
 
             self._run(site.layer, self.tape.residuals[site.layer][:, self.token :], {site: keep})
-            self.known[site] = kept[0]
-        return self.known[site]
+            self.known.values[site] = kept[0]
+        return self.known.values[site]
 
     def _put(
         self, rows: Tensor, cells: Sequence[Cell], sites: Collection[Site], *, alone: bool = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ from twinlens.results import Tokens
 from twinlens.run.check import require
 from twinlens.run.passes import Inputs, read
 from twinlens.see.question import encoded
+from twinlens.see.units import width_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +62,13 @@ def neuron_card(
     writes the opposite. Raises `InputError` where the model has no such layer or neuron.
     """
     for name, value in (("layer", layer), ("neuron", neuron)):
-        if not isinstance(value, int):
+        if not isinstance(value, int | np.integer):
             raise InputError(f"{name} {value!r} is no whole number")
     if not isinstance(top_k, int) or top_k < 1:
         raise InputError(f"top_k={top_k!r} must be a whole number of at least 1")
     require(model, ["neuron", "mlp"])
     row = _written(model, layer, neuron)
-    logits = _through_unembedding(model, row)
+    logits = _through_unembedding(model, _contribution(model, layer, row))
     top_k = min(top_k, len(logits))
     order = logits.argsort(descending=True, stable=True)
     ends = (order[:top_k].tolist(), order.flip(0)[:top_k].tolist())
@@ -94,9 +94,7 @@ def _written(model: Model, layer: int, neuron: int) -> Float[Tensor, " d_model"]
     """The neuron's row of the down-projection."""
     if not 0 <= layer < model.n_layers:
         raise InputError(f"layer {layer} is not in {model.name}: it has 0 to {model.n_layers - 1}")
-    known: Mapping[int, int] = model._memo.setdefault("neurons", {})
-    n_neurons = known.get(layer) or _count(model, layer)
-    model._memo["neurons"][layer] = n_neurons
+    n_neurons = width_of(model, "neuron")
     if not 0 <= neuron < n_neurons:
         raise InputError(
             f"neuron {neuron} is not in block {layer} of {model.name}: it has 0 to {n_neurons - 1}"
@@ -110,11 +108,16 @@ def _written(model: Model, layer: int, neuron: int) -> Float[Tensor, " d_model"]
     return made[1] - made[0]
 
 
-def _count(model: Model, layer: int) -> int:
-    """Number of neurons of a block: the width of its down-projection's input."""
-    ids = torch.zeros(1, 1, dtype=torch.long)
-    site = Site("neuron", layer)
-    return int(read(model, Inputs(ids), [site]).values[site].shape[-1])
+def _contribution(
+    model: Model, layer: int, row: Float[Tensor, " d_model"]
+) -> Float[Tensor, " d_model"]:
+    """What reaches the residual: the row, through the norm after the MLP where there is one."""
+    inner, outer = (model.anatomy.path(Site(kind, layer)) for kind in ("neuron", "mlp"))
+    if inner == outer or inner.startswith(outer + "."):
+        return row
+    with torch.no_grad():
+        made = model.module(outer)(torch.stack([torch.zeros_like(row), row]))
+    return made[1] - made[0]
 
 
 def _through_unembedding(model: Model, row: Float[Tensor, " d_model"]) -> Float[Tensor, " vocab"]:

@@ -7,7 +7,7 @@ difference of its two values times a gradient of the metric. The methods differ 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -35,6 +35,7 @@ def estimate(
     *,
     batch_tokens: int,
     steps: int = STEPS,
+    on_smaller: Callable[[int], None] | None = None,
 ) -> Float[Tensor, "layer token unit"]:
     """Estimated change of the metric for every unit of every MLP, averaged over the samples.
 
@@ -63,7 +64,7 @@ def estimate(
         sums.append(torch.stack([((t - h) * g).double().sum(0).cpu() for t, h, g in made]))
 
     per_batch = max(1, batch_tokens // int(base.ids.shape[1]))
-    for _ in in_batches(range(samples), per_batch, work):
+    for _ in in_batches(range(samples), per_batch, work, on_smaller):
         pass
     return torch.stack(sums).sum(0) / samples
 

@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 
 from twinlens.model.anatomy import Site, SiteKind
 from twinlens.model.model import Model
 from twinlens.run.engine import Engine, Engines
-from twinlens.run.passes import Cell, State
+from twinlens.run.passes import Cell, Inputs, State, read
 from twinlens.see.runs import Runs
 
 Basis = Literal["neuron", "coordinate"]
@@ -53,8 +54,9 @@ class Units:
         reached = [
             (layer, t) for layer in range(model.n_layers) for t in range(self.first, self.tokens)
         ]
-        some = (0, self.n_units // 2)
-        self._single = engines([self._cell(place, unit) for place in reached for unit in some])
+        every = tuple(range(self.n_units))  # one alone has too small an effect to prove anything
+        sets = (every, every[::2])
+        self._single = engines([self._cell(place, units) for place in reached for units in sets])
         self._whole = engines([self._mlp(place) for place in reached])
 
     @property
@@ -156,7 +158,7 @@ class Units:
             advance(len(numbers))
         return found
 
-    def _cell(self, place: Place, unit: int) -> Cell:
+    def _cell(self, place: Place, unit: int | tuple[int, ...]) -> Cell:
         return (State(Site(self.kind, place[0]), place[1], unit),)
 
     @staticmethod
@@ -172,3 +174,13 @@ class Units:
 def kind_of(basis: Basis) -> SiteKind:
     """The site whose units are meant."""
     return "neuron" if basis == "neuron" else "mlp"
+
+
+def width_of(model: Model, kind: SiteKind) -> int:
+    """How many units an MLP of the model has."""
+    widths: dict[str, int] = model._memo.setdefault("widths", {})
+    if kind not in widths:
+        site = Site(kind, 0)
+        made = read(model, Inputs(torch.zeros(1, 1, dtype=torch.long)), [site])
+        widths[kind] = int(made.values[site].shape[-1])
+    return widths[kind]

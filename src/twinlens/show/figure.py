@@ -18,7 +18,7 @@ from twinlens.show.panels import Panel, Picture
 from twinlens.show.pooling import strongest
 from twinlens.show.text import fitted, printable, width_of
 
-_DOTS = 160  # pixels an inch: what a neuron map shows at most
+_DOTS = 200  # pixels an inch: what a neuron map shows at most
 _SIZES = (7.5, 6.5, 5.5)  # points, tried in turn for the text of a cell
 
 
@@ -91,7 +91,7 @@ class _Band:
             self._parts(values)
         self.axes.set(xlim=(0, self.across), ylim=(self.down, 0))
         self.axes.set_facecolor(EMPTY)
-        if values.ndim > 3 or values.shape[2] > 1:
+        if values.ndim == 3 and values.shape[2] > 1:
             self.axes.hlines(range(1, self.down), 0, self.across, color="white", linewidth=1)
             self.axes.vlines(range(1, self.across), 0, self.down, color="white", linewidth=1)
         for spine in self.axes.spines.values():
@@ -101,7 +101,8 @@ class _Band:
         """One image of all cells' pixels, the strongest of several where they do not fit."""
         most = [max(1, int(side * _DOTS)) for side in self.layout.cell[::-1]]
         values = strongest(values, most[0], most[1])
-        down, across, high, wide = values.shape
+        values = np.pad(values, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan)
+        down, across, high, wide = values.shape  # with a line between the cells
         image = values.swapaxes(1, 2).reshape(down * high, across * wide)
         self.axes.imshow(
             image, cmap=colour_map(self.panel), norm=norm(self.panel), aspect="auto",

@@ -49,7 +49,10 @@ def _map(result: NeuronResult, rows: tuple[str, ...]) -> Panel:
         subtitle=f"{_how(result)[1]}; {_runs(result)}",
         rows=rows,
         values=on_rows(block, result.layers, rows),
-        meaning=f"{_effect(result)}; each pixel {which}, {block.shape[-1]} across a cell",
+        meaning=(
+            f"{_effect(result)}; each pixel {which}, {block.shape[-1]} across a cell (or the"
+            " strongest of several where a cell has no room)"
+        ),
         scale="symlog",
         low=-limit,
         high=limit,
@@ -59,13 +62,14 @@ def _map(result: NeuronResult, rows: tuple[str, ...]) -> Panel:
 def _layer_view(result: NeuronResult, rows: tuple[str, ...], reduce: str) -> Panel:
     values = result.layer_mean(reduce)
     limit = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
+    how = "" if reduce == "joint" else f" ({_how(result)[1]})"
     words = _WORDS[reduce].format(n=result.n_units, units=f"{result.basis}s")
     return Panel(
         title=f"{result.basis}s: {reduce} of each layer",
-        subtitle=f"{words}; {_runs(result)}",
+        subtitle=f"{words}{how}; {_runs(result)}",
         rows=rows,
         values=on_rows(values, result.layers, rows),
-        meaning=f"{_effect(result)}: {words}",
+        meaning=f"{_effect(result, joint=reduce == 'joint')}: {words}",
         scale="diverging",
         low=-limit,
         high=limit,
@@ -76,7 +80,8 @@ def _layer_view(result: NeuronResult, rows: tuple[str, ...], reduce: str) -> Pan
 def _how(result: NeuronResult) -> tuple[str, str]:
     """How the scores were made, in a word and in a sentence."""
     if result.method == "exact":
-        return "exact", "exact: each restored alone"
+        verb = "restored" if result.direction == "denoise" else "corrupted"
+        return "exact", f"exact: each {verb} alone"
     if result.method == "greedy95":
         words = "restored in descending order of activation until 95 % of the MLP's probability"
         return "the rule of 2022", words
@@ -103,10 +108,13 @@ def _runs(result: NeuronResult) -> str:
     )
 
 
-def _effect(result: NeuronResult) -> str:
-    metric = result.metric.replace("_", " ")
-    if result.method == "greedy95":
-        return f"{metric} of {result.label(result.answer)} when the rule stops"
-    gained = "gained" if result.direction == "denoise" else "lost"
-    verb = "restored" if result.direction == "denoise" else "corrupted"
-    return f"{metric} of {result.label(result.answer)} {gained} when it is {verb}"
+def _effect(result: NeuronResult, *, joint: bool = False) -> str:
+    metric, of = result.metric.replace("_", " "), f" of {result.label(result.answer)}"
+    if result.method == "greedy95" and not joint:
+        return f"{metric}{of} when the rule stops"
+    denoise = result.direction == "denoise"
+    gained, verb = ("gained", "restored") if denoise else ("lost", "corrupted")
+    if result.metric == "kl":
+        metric, of = "KL from the clean prediction (nats)", ""
+        gained = "removed" if denoise else "made"
+    return f"{metric}{of} {gained} when it is {verb}"

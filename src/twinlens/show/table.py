@@ -11,6 +11,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from twinlens.show.colours import SYMLOG
 from twinlens.show.panels import Panel, Picture
 
 _CELL, _ROW_NAME, _GAP = 8, 6, 1
@@ -103,7 +104,10 @@ def _colour(panel: Panel, value: float) -> Style:
     """A background from white to blue, or from purple over white to orange, as in the figure."""
     share = (value - panel.low) / (panel.high - panel.low or 1.0)
     share = min(1.0, max(0.0, share))
-    if panel.scale == "diverging":
+    if panel.scale == "symlog":  # as in the figure: linear below a thirtieth, logarithmic above
+        size = np.log1p(abs(value) / (panel.high * SYMLOG)) / np.log1p(1 / SYMLOG)
+        share = 0.5 + 0.5 * float(np.copysign(size, value))
+    if panel.scale in ("diverging", "symlog"):
         share, end = abs(2 * share - 1), ((230, 97, 1) if share > 0.5 else (94, 60, 153))
     else:
         end = (8, 81, 156)

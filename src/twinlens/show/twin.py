@@ -14,6 +14,7 @@ from twinlens.show.layout import Style, columns_of, cropped
 from twinlens.show.panels import Picture, picture
 
 FORMATS = (".png", ".svg", ".pdf")
+MAP_DPI = 220
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +54,8 @@ class TwinView:
 
         buffer = io.BytesIO()
         width, height = (figure := self.figure()).get_size_inches()
+        if any(panel.values.ndim > 3 for panel in self.picture.panels):
+            dpi = max(dpi, MAP_DPI)  # a neuron is a pixel
         dpi = min(dpi, int(60_000 / max(width, height)))  # no side beyond what PNG readers take
         # The same picture gives the same bytes: no clock, and fixed names inside the SVG.
         metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(file_format)
