@@ -73,3 +73,14 @@ def test_drawn_in_every_format(neurons, results, tmp_path, kind, style):
     if kind == "svg":  # the map is an image inside of the drawing (colour bars are images too)
         n_bands = made.count(b"<image") - without.count(b"<image") - 1
         assert n_bands >= 1
+
+
+def test_four_panels_stand_two_by_two(neurons, results):
+    pytest.importorskip("matplotlib")
+    two, four = tl.twin(neurons).figure(), tl.twin(*results, neurons).figure()
+    assert four.get_size_inches()[0] == pytest.approx(two.get_size_inches()[0], rel=0.05)
+    assert four.get_size_inches()[1] > 1.7 * two.get_size_inches()[1]
+    titles = [t for t in four.texts if t.get_text().startswith(("logit lens", "neurons"))]
+    places = {t.get_text(): t.get_position() for t in titles}
+    assert places["logit lens"][0] == pytest.approx(places["neurons"][0])
+    assert places["logit lens"][1] > 0.9 > 0.6 > places["neurons"][1]

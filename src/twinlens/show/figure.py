@@ -12,7 +12,7 @@ import numpy as np
 
 from twinlens.results.base import optional
 from twinlens.show.colours import EMPTY, FOCUS, INK, STAR, SUBJECT, colour_map, ink, norm
-from twinlens.show.layout import Layout, Style
+from twinlens.show.layout import Layout, Style, blocks
 from twinlens.show.margins import colour_bar, foot, head
 from twinlens.show.panels import Panel, Picture
 from twinlens.show.pooling import strongest
@@ -25,8 +25,15 @@ _SIZES = (7.5, 6.5, 5.5)  # points, tried in turn for the text of a cell
 def draw(picture: Picture, style: Style) -> Any:
     """The picture as a `matplotlib.figure.Figure` (`MissingExtraError` without matplotlib)."""
     figure_module = optional("matplotlib.figure", "figures")
-    layout = Layout(picture, style)
-    figure = figure_module.Figure(figsize=layout.size, facecolor="white")
+    layouts = blocks(picture, style)
+    figure = figure_module.Figure(figsize=layouts[0].canvas, facecolor="white")
+    for layout in layouts:
+        _block(figure, layout, layout.picture)
+    return figure
+
+
+def _block(figure: Any, layout: Layout, picture: Picture) -> None:
+    """Panels side by side, with the words above and below them."""
     for number, band in enumerate(layout.bands):
         for column, panel in enumerate(picture.panels):
             _Band(figure, layout, picture, panel, band, number, column).draw()
@@ -34,7 +41,6 @@ def draw(picture: Picture, style: Style) -> Any:
         head(figure, layout, panel, column)
         colour_bar(figure, layout, panel, column)
     foot(figure, layout, picture)
-    return figure
 
 
 class _Band:
@@ -101,6 +107,8 @@ class _Band:
         """One image of all cells' pixels, the strongest of several where they do not fit."""
         most = [max(1, int(side * _DOTS)) for side in self.layout.cell[::-1]]
         values = strongest(values, most[0], most[1])
+        for axis, room in zip((2, 3), most, strict=True):
+            values = values.repeat(max(1, room // values.shape[axis]), axis=axis)
         values = np.pad(values, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan)
         down, across, high, wide = values.shape  # with a line between the cells
         image = values.swapaxes(1, 2).reshape(down * high, across * wide)
@@ -226,8 +234,9 @@ class _Band:
                 at = self.x + (x + 0.5) * self.layout.cell[0], self.bottom + self.layout.panel[1]
                 at = at[0], self.y + self.layout.panel[1] + self.layout.above - 0.1
                 place = {"ha": "center", "va": "center"}
-            x, y, *_ = self.layout.box(*at, 0, 0)
-            self.figure.text(x, y, str(token), fontsize=5.5, color="#8a8a8a", **place)
+            self.figure.text(
+                *self.layout.at(*at), str(token), fontsize=5.5, color="#8a8a8a", **place
+            )
 
     def _strip(self) -> None:
         bits = self.picture.surprisal_bits

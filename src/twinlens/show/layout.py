@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from twinlens.errors import InputError
 from twinlens.show.panels import Picture
@@ -31,7 +31,11 @@ class Style:
 
 
 class Layout:
-    """Where everything is, in inches from the lower left corner."""
+    """Where everything is, in inches from the lower left corner of a block of panels side by side.
+
+    A picture of many panels has several blocks, one above the other: `canvas` is the size of all,
+    `lift` how far up this one stands.
+    """
 
     def __init__(self, picture: Picture, style: Style) -> None:
         self.style, self.picture = style, picture
@@ -40,8 +44,7 @@ class Layout:
         columns = columns_of(stop - start, style)
         self.bands = [range(i, min(i + columns, stop)) for i in range(start, stop, columns)]
         along = min(style.token_side, max(0.165, style.page / columns))
-        pixels = any(panel.values.ndim > 3 for panel in picture.panels)
-        across = style.layer_side * (1.7 if pixels else 1.0)  # room for the neurons of a cell
+        across = style.layer_side
         if style.transpose:
             self.cell = (style.token_side, 0.22)
             self.panel = (n_rows * self.cell[0], columns * self.cell[1])
@@ -59,6 +62,7 @@ class Layout:
         width = len(picture.panels) * self.across + 0.3
         self._write(width)
         self.size = (width, self.head + self.foot + len(self.bands) * self.pitch)
+        self.canvas, self.lift = self.size, 0.0
 
     def _write(self, width: float) -> None:
         """Break the words into lines and make room for them."""
@@ -95,7 +99,31 @@ class Layout:
 
     def box(self, x: float, y: float, width: float, height: float) -> tuple[float, ...]:
         """Inches to the fractions of the figure that matplotlib wants."""
-        return x / self.size[0], y / self.size[1], width / self.size[0], height / self.size[1]
+        across, up = self.canvas
+        return x / across, (y + self.lift) / up, width / across, height / up
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """The same for a point."""
+        return self.box(x, y, 0, 0)[0], self.box(x, y, 0, 0)[1]
+
+
+def blocks(picture: Picture, style: Style) -> list[Layout]:
+    """Layouts of at most two panels each, stacked from the top; the last has the notes."""
+    if any(panel.values.ndim > 3 for panel in picture.panels):
+        style = replace(style, layer_side=1.7 * style.layer_side)  # room for a cell's neurons
+    pairs = [picture.panels[i : i + 2] for i in range(0, len(picture.panels), 2)]
+    made = [
+        Layout(
+            replace(picture, panels=pair, notes=picture.notes if pair is pairs[-1] else ()), style
+        )
+        for pair in pairs
+    ]
+    canvas = max(b.size[0] for b in made), sum(b.size[1] for b in made)
+    lift = canvas[1]
+    for block in made:
+        lift -= block.size[1]
+        block.canvas, block.lift = canvas, lift
+    return made
 
 
 def _most_lines(texts: list[str]) -> int:

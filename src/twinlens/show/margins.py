@@ -20,12 +20,12 @@ def head(figure: Any, layout: Layout, panel: Panel, column: int) -> None:
     x, _ = layout.grid(0, column)
     top = layout.size[1]
     figure.text(
-        x / layout.size[0], (top - 0.3) / top, panel.title, fontsize=11, fontweight="bold",
-        color=INK, va="center",
+        *layout.at(x, top - 0.3), panel.title, fontsize=11, fontweight="bold", color=INK,
+        va="center",
     )  # fmt: skip
     figure.text(
-        x / layout.size[0], (top - 0.46) / top, layout.subtitles[column], fontsize=7.5,
-        color="#555", va="top", parse_math=False,
+        *layout.at(x, top - 0.46), layout.subtitles[column], fontsize=7.5, color="#555", va="top",
+        parse_math=False,
     )  # fmt: skip
 
 
@@ -64,13 +64,12 @@ def foot(figure: Any, layout: Layout, picture: Picture) -> None:
     if picture.focus is not None:
         away = "" if layout.shows(picture.focus) else f", token {picture.focus}{_AWAY}"
         marks.append((f"▼ focus (its next token is explained){away}", FOCUS))
-    width, height = layout.size
     x, y = layout.before, 0.08 + layout.style.line * layout.note_lines
     for text, colour in marks:
-        figure.text(x / width, y / height, text, fontsize=7, color=colour)
+        figure.text(*layout.at(x, y), text, fontsize=7, color=colour)
         x += width_of(text, 7) + 0.2
     if layout.notes:
         figure.text(
-            layout.before / width, (y - 0.05) / height, "\n".join(layout.notes), fontsize=7,
+            *layout.at(layout.before, y - 0.05), "\n".join(layout.notes), fontsize=7,
             color="#9a1c1c", va="top", linespacing=1.25, parse_math=False,
         )  # fmt: skip
