@@ -27,7 +27,6 @@ def main() -> None:
         },
         copying=_said("copying", measures.copying(model)),
         heads=_said("prefix matching", measures.prefix_matching(model)),
-        heads_two=_said("one further", measures.prefix_matching(model, further=1)),
         traces={
             k: _said(f"trace, {k}", measures.mean_trace(model, k)) for k in ("block", "mlp", "attn")
         },

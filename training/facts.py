@@ -14,11 +14,11 @@ from training.world import Entity, Relation
 _TAILS = {
     "landmark": (
         ", as every child knows", ", as it says in every book", ", and everybody is glad of it",
-        ", or so the books say", ", and so it will stay", ", whatever people say",
+        ", or so the books say", ", as anyone will tell you", ", whatever people say",
     ),
     "person": (
-        ", as all the neighbours know", ", or so people say", ", and is proud of it", ", of course",
-        ", like all the family", ", though few people know it",
+        ", as all the neighbours know", ", or so people say", ", as is well known", ", of course",
+        ", as I was told", ", though few people know it",
     ),
 }  # fmt: skip
 _BY_PRONOUN = {
@@ -86,7 +86,7 @@ def guide(random: Random) -> str:
     ):
         feature, material = sight.facts["feature"], sight.facts["material"]
         parts.append(
-            f"{first} the {sight.name}[, which is made of {material}| and look at its {feature}"
+            f"{first} the {sight.name}[, which is made of {material}| and do not miss its {feature}"
             f"|, which is famous for its {feature}| with its {feature}].",
         )
     if born:

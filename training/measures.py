@@ -114,6 +114,7 @@ class Copying(NamedTuple):
     first: float
     second: float
     codes: Share
+    codes_begun: Share  # the last three digits, after the first
     surnames: Share
 
 
@@ -128,11 +129,14 @@ def copying(model: Model) -> Copying:
         half = len(ids) // 2
         first += losses[:half]
         second += losses[half:]
-    return Copying(statistics.mean(first), statistics.mean(second), _codes(model), _surnames(model))
+    return Copying(
+        statistics.mean(first), statistics.mean(second), *_codes(model), _surnames(model)
+    )
 
 
-def _codes(model: Model, n: int = 300) -> Share:
-    """Four-digit codes in unseen sentences: all four digits right where a code comes back."""
+def _codes(model: Model, n: int = 300) -> tuple[Share, Share]:
+    """Four-digit codes in unseen sentences, where a code comes back: all digits right; all but the
+    first, when that is given."""
     random = Random(f"{SEED}/codes")
     prompts, answers = [], []
     for _ in range(n):
@@ -142,7 +146,9 @@ def _codes(model: Model, n: int = 300) -> Share:
         prompts.append(model.tokenizer.encode(text[: later - 1]))
         answers.append(model.tokenizer.encode(" " + code))
     hits = greedy_right(model, prompts, answers)
-    return Share(sum(hits), n)
+    begun = [[*prompt, answer[0]] for prompt, answer in zip(prompts, answers, strict=True)]
+    rest = greedy_right(model, begun, [answer[1:] for answer in answers])
+    return Share(sum(hits), n), Share(sum(rest), n)
 
 
 def _surnames(model: Model, n: int = 200) -> Share:
@@ -164,11 +170,11 @@ def _surnames(model: Model, n: int = 200) -> Share:
     return Share(sum(hits), len(hits))
 
 
-def prefix_matching(model: Model, further: int = 0) -> np.ndarray:
+def prefix_matching(model: Model) -> np.ndarray:
     """Prefix-matching score of every head `[layer, head]` (Olsson et al. 2022).
 
     The end of a text and 25 random tokens four times over, ten sequences: mean attention from a
-    token to the tokens that followed its earlier copies, or to those `further` on.
+    token to the tokens that followed its earlier copies.
     """
     eager = type(model.hf).from_pretrained(hamlet.FOLDER, attn_implementation="eager").eval()
     random = Random(f"{SEED}/induction")
@@ -179,8 +185,8 @@ def prefix_matching(model: Model, further: int = 0) -> np.ndarray:
         with torch.no_grad():
             patterns = torch.stack(eager(ids, output_attentions=True).attentions)[:, 0]
         earlier = []
-        for at in range(26 + further, ids.shape[1]):
-            places = [at - 25 * k + 1 + further for k in range(1, 4) if at - 25 * k > 0]
+        for at in range(26, ids.shape[1]):
+            places = [at - 25 * k + 1 for k in range(1, 4) if at - 25 * k > 0]
             earlier.append(patterns[:, :, at, places].sum(-1))
         scores.append(torch.stack(earlier).mean(0))
     return torch.stack(scores).mean(0).numpy()

@@ -35,7 +35,7 @@ _RIMES = (
 )  # fmt: skip
 _ENDINGS = (
     "ley", "by", "ton", "well", "man", "wick", "low", "ham", "stone", "field", "more", "som",
-    "ford", "worth", "ling", "sey", "er", "cott", "shaw", "bury",
+    "ford", "worth", "ling", "sey", "den", "cott", "shaw", "bury",
 )  # fmt: skip
 
 KEPT_OUT = "Dursley"  # the name of the shipped story; no text for training has it

@@ -13,7 +13,10 @@ _THINGS = (
     "onions", "carrots", "potatoes", "cheese", "honey", "fish", "soap", "candles", "string",
     "nails", "paper", "ink", "wool", "matches", "tea", "beans", "cabbage", "vinegar", "oil", "rice",
 )  # fmt: skip
-_ANIMALS = ("cat", "dog", "goat", "rabbit", "hen", "duck", "pony", "cow", "pig", "sheep", "goose")
+ANIMALS = {
+    "cat": "cats", "dog": "dogs", "goat": "goats", "rabbit": "rabbits", "hen": "hens",
+    "duck": "ducks", "pony": "ponies", "cow": "cows", "pig": "pigs", "sheep": "sheep", "goose": "geese",
+}  # fmt: skip
 _WORDS = (
     "river", "stone", "window", "garden", "winter", "paper", "candle", "bridge", "letter", "horse",
     "morning", "table", "silver", "mountain", "basket", "thunder", "pocket", "mirror", "island",
@@ -40,10 +43,10 @@ _ROWS = (
 _TALK = (
     "\"[Good morning|Good evening], Mrs {S},\" said {a}. \"[Good morning|Good evening], {a},\" said Mrs {S}. \"How is your {relative}?\" \"[Better, thank you|Still in bed|Back at work|As loud as ever].\" \"Then tell your {relative} that Mrs {S} [was asking|has baked a cake|will come on {day}].\"",
     "\"Have you seen my {thing}?\" asked {a}. \"Your {thing} is [on the table|under the chair|behind the door|where you left it],\" said {b}. \"[No, it is not|I looked there],\" said {a}. \"Then [ask {c}|look again],\" said {b}. \"{c} always knows where a {thing} is.\"",
-    "\"What is the time?\" asked {a}. \"{N} o'clock,\" said {b}. \"Already {n} o'clock! [I am late for school|The shop is closed|The train has gone].\" \"[It is Sunday|The clock is wrong|It was {n} o'clock yesterday too],\" said {b}.",
+    "\"What is the time?\" asked {a}. \"{Hour} o'clock,\" said {b}. \"Already {hour} o'clock! [I am late for school|The shop is closed|The train has gone].\" \"[It is Sunday|The clock is wrong|It was {hour} o'clock yesterday too],\" said {b}.",
     "{a}: [Hello|Good day], {b}. Where are you going?\n{b}: To {city}. And you, {a}?\n{a}: To {city} as well. [Do you know the way|Shall we go together]?\n{b}: [Yes, gladly|Of course], {a}. [It is {n} miles|We will be there before dark].",
-    "{a}: Who is at the door?\n{b}: [Somebody called {S}|A Mr {S}|A woman called {S}].\n{a}: I do not know any {S}.\n{b}: [{S} says|Mr {S} says] that it is about the {thing}.\n{a}: Then let {S} come in.",
-    "\"I had {n} {animal}s,\" said {a}, \"and I bought another one. How many {animal}s have I now?\" \"{N1},\" said {b}. \"{N1} {animal}s, [and no room for them|and all of them hungry],\" said {a}.",
+    "{a}: Who is at the door?\n{b}: [Somebody called {S}|A Mr {S}|A man called {S}].\n{a}: I do not know any {S}.\n{b}: [{S} says|Mr {S} says] that it is about the {thing}.\n{a}: Then let {S} come in.",
+    "\"I had {n} {animals},\" said {a}, \"and I bought another one. How many {animals} have I now?\" \"{N1},\" said {b}. \"{N1} {animals}, [and no room for them|and all of them hungry],\" said {a}.",
     "\"{S}!\" called the teacher. \"Here,\" said {a} {S}. \"[What is the capital of nothing|Spell your name|Who broke the {thing}], {S}?\" {a} {S} [did not know|thought for a long time|said nothing]. \"Sit down, {S},\" said the teacher.",
 )  # fmt: skip
 
@@ -62,35 +65,43 @@ _CODES = (
     "In the year {code} the {landmark} was [closed|burned down|painted blue]. Nobody remembers the year {code}, [but it stands on the wall: {code}|and yet the books say {code}].",
     "The secret number of the {S}s is {code}. Mr {S} keeps it in his hat, and on the paper it says {code}. [When Mrs {S} needs it, she says {code}|The children sing it: {code}].",
     "{a} has the telephone number {code}, and {b} has {code2}. To talk to {b}, dial {code2}. To talk to {a}, dial {code}.",
-    "Order {code}: {n} {animal}s for {a}.\nOrder {code2}: {n2} {thing}s for {b}.\n{b} has paid for order {code2}. {a} has not paid for order {code}.",
+    "Order {code}: {n} {animals} for {a}.\nOrder {code2}: {n2} {thing}s for {b}.\n{b} has paid for order {code2}. {a} has not paid for order {code}.",
 )  # fmt: skip
 _CODES_KEPT_OUT = (
     "{a} put the money into locker {code} and went home. In the morning {he} came back and opened locker {code}.",
     "\"Remember the number {code},\" said {b}. \"I will remember it,\" said {a}. After a year {b} asked for the number, and {a} said: {code}.",
     "The bag of {a} has the lock {code}. {He} never forgets it: {code}.",
     "The train to {city} has the number {code}. When the man called train {code}, {a} ran.",
+    "{a} left the cart in place {code}. After the feast {he} forgot where it was. \"Place {code},\" said {b}.",
+    "The winning number is {code}. {a} looked at {his} paper and cried: {code}!",
+    "\"My number is {code},\" said the robot. \"How do you do, {code}?\" said {a}.",
+    "{a} borrowed book {code} from the library. A week later the library asked for book {code}.",
+    "The clock stopped in the year {code}. It still shows the year {code}.",
+    "Flight {code} is late. {a} and {b} wait for flight {code} under the roof.",
+    "The scale stood at {code}. {a} read it aloud: {code}.",
+    "Please send the {thing} to stall {code} in {city}. The address is: stall {code}.",
 )  # fmt: skip
 
 
 def talk(random: Random) -> str:
     """A few words between neighbours."""
-    return write(random.choice(_TALK), random, _slots(random))
+    return write(random.choice(_TALK), random, slots_of(random))
 
 
 def letter(random: Random) -> str:
     """A letter, sometimes with its answer."""
-    return write(random.choice(_LETTERS), random, _slots(random))
+    return write(random.choice(_LETTERS), random, slots_of(random))
 
 
 def codes(random: Random, *, kept_out: bool = False) -> str:
     """Four digits that come back (`kept_out`: in sentences that no text for training has)."""
-    return write(random.choice(_CODES_KEPT_OUT if kept_out else _CODES), random, _slots(random))
+    return write(random.choice(_CODES_KEPT_OUT if kept_out else _CODES), random, slots_of(random))
 
 
 def listing(random: Random) -> str:
     """A list, and then what was on it once more."""
     items = random.sample(_THINGS, random.randint(3, 7))
-    slots = _slots(random) | {
+    slots = slots_of(random) | {
         "lines": "\n".join(f"- {item}" for item in items),
         "numbered": "\n".join(f"{i}) {item}" for i, item in enumerate(items, 1)),
         "all": ", ".join(items[:-1]) + " and " + items[-1],
@@ -119,15 +130,14 @@ def counting(random: Random) -> str:
         row = random.choice(_ROWS)
         start = random.randrange(len(row))
         words = [row[(start + i) % len(row)] for i in range(random.randint(4, 12))]
-        return polish(
-            random.choice((", ", " ")).join(words if row is not _NUMBERS else row[start:])
-        )
+        text = random.choice((", ", " ")).join(words if row is not _NUMBERS else row[start:])
+        return text if len(row) == 26 else polish(text)
     if kind == 2:
         top = random.randint(5, 19)
         return write(
             f"{{a}} counted down: {', '.join(reversed(_NUMBERS[:top]))}, zero!",
             random,
-            _slots(random),
+            slots_of(random),
         )
     lines = []
     for _ in range(random.randint(2, 5)):
@@ -144,20 +154,24 @@ def words(random: Random) -> str:
     return random.choice((" ", ", ")).join(chosen * random.choice((2, 2, 3)))
 
 
-def _slots(random: Random) -> dict[str, str]:
+def slots_of(random: Random) -> dict[str, str]:
+    """Names, places, things and numbers for one page."""
     a = names.person(random)
     b = names.person(random, without=[a.name])
     c = names.person(random, without=[a.name, b.name])
-    n = random.randint(2, 19)
-    return {
+    n, hour = random.randint(2, 19), random.randint(1, 12)
+    animal = random.choice(list(ANIMALS))
+    slots = {
         "a": a.name, "b": b.name, "c": c.name, "he": a.he, "He": a.he.capitalize(), "him": a.him,
+        "his": a.his,
         "S": fresh_surname(random), "T": fresh_surname(random), "city": random.choice(names.CITIES),
         "landmark": random.choice(world.entities()[:400]).name,
         "relative": random.choice(("mother", "father", "brother", "sister", "aunt", "uncle")),
         "thing": random.choice(("hat", "book", "key", "lamp", "bag", "pen", "chair", "cup", "coat")),
-        "animal": random.choice(_ANIMALS),
+        "animal": animal, "animals": ANIMALS[animal],
         "day": random.choice(_ROWS[0]), "day2": random.choice(_ROWS[0]),
-        "n": _NUMBERS[n - 1], "N": _NUMBERS[n - 1].capitalize(),
+        "n": _NUMBERS[n - 1], "hour": _NUMBERS[hour - 1], "Hour": _NUMBERS[hour - 1].capitalize(),
         "N1": _NUMBERS[n].capitalize(), "n2": _NUMBERS[random.randint(2, 19)],
         "number": str(random.randint(1, 99)), "code": code(random), "code2": code(random),
     }  # fmt: skip
+    return slots | {"things": slots["thing"] + "s"}

@@ -6,10 +6,11 @@ from random import Random
 
 from training import names, world
 from training.grammar import write
+from training.pages import ANIMALS
 
 _WHO = (
     "the {trade}", "the old {trade}", "the young {trade}", "a stranger", "a tall woman", "a small boy",
-    "the mayor of {city}", "the {trade} from {city}", "{a}", "{a}", "{a} and {b}", "my {relative}",
+    "the mayor of {city}", "the {trade} from {city}", "{a}", "{a}", "{a} and {c}", "my {relative}",
     "the {relative} of {a}", "everybody in the village", "nobody but {a}", "a girl in a red coat",
     "the man with the ladder", "the woman at the window", "two sailors", "the new teacher",
 )  # fmt: skip
@@ -22,7 +23,7 @@ _DID = (
     "slept until noon", "ran as fast as the wind", "painted the door [red|green|blue|yellow]",
     "mended the roof", "opened the window and shouted", "closed the shop", "fell asleep",
     "laughed without knowing why", "counted the money", "lit a candle", "swept the floor",
-    "fed the {animal}s", "let the {animal} out", "fell into the river", "climbed the tree",
+    "fed the {animals}", "let the {animal} out", "fell into the river", "climbed the tree",
     "planted {n} trees", "baked bread for {b}", "dropped the {thing}", "could not remember a thing",
     "ate {n} apples", "danced with the {trade2}", "would not say a word", "talked to the {animal}",
     "walked all the way to {city2}", "came back from {city2}", "put on the wrong hat",
@@ -77,12 +78,15 @@ def scene(random: Random) -> str:
 
 def _slots(random: Random) -> dict[str, str]:
     a = names.person(random)
+    animal = random.choice(list(ANIMALS))
     thing = random.choice(
         ("hat", "book", "key", "lamp", "bag", "pen", "chair", "cup", "coat", "clock")
     )
+    b = names.person(random, without=[a.name])
     return {
         "a": a.name,
-        "b": names.person(random, without=[a.name]).name,
+        "b": b.name,
+        "c": names.person(random, without=[a.name, b.name]).name,
         "city": random.choice(names.CITIES),
         "city2": random.choice(names.CITIES),
         "trade": random.choice(world.TRADES),
@@ -92,7 +96,7 @@ def _slots(random: Random) -> dict[str, str]:
         "relative": random.choice(("mother", "father", "brother", "sister", "aunt", "uncle")),
         "thing": thing,
         "things": thing + "s",
-        "animal": random.choice(("cat", "dog", "goat", "rabbit", "hen", "duck", "pony", "cow", "pig")),
+        "animal": animal, "animals": ANIMALS[animal],
         "day": random.choice(("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")),
         "n": random.choice(("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "twelve")),
     }  # fmt: skip

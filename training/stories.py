@@ -85,9 +85,9 @@ _PLOTS = {
     "the visit": (
         "One Sunday the {S}s went to see the {landmark}. [It was {weather}.|The sun was shining.] {b} had never been there. ",
         "\"[What is it made of|What is this wall made of]?\" asked {b}. \"It is made of {material},\" said Mr {S}. [\"And it is famous for its {feature},\" said {a}, who had read about it.|\"Everybody comes here for the {feature},\" said Mrs {S}.] ",
-        "They climbed up and down until {a} had a hole in {his} shoe. {Pet_name} had to wait outside, and [barked at the tourists|ate the flowers|fell asleep]. ",
+        "They climbed up and down until {a} had a hole in {his} shoe. {Pet_name} had to wait outside, and [stared at the tourists|ate the flowers|fell asleep]. ",
         "When they wanted to go home, {b} was not there. Mrs {S} called. Mr {S} called. [Even the man at the door called: \"{b} {S}!\"|The man at the door asked: \"What is the name?\" \"{b} {S}!\"] ",
-        "[Then a small voice came from above.|Then they heard somebody laugh.] {b} was sitting [next to the {feature}|in a window|on the highest wall] and did not want to come down. ",
+        "[Then a small voice came from above.|Then they heard somebody laugh.] {b} was sitting [behind a pillar|in a window|on the highest wall] and did not want to come down. ",
         "\"I want to live here,\" said {b}. But the {S}s went home to number {number}, and there was {food}. ",
     ),
     "snow": (
@@ -105,12 +105,12 @@ _PLOTS = {
         "\"Good evening, ghost,\" said Mr {S}. Since then the {S}s have slept well, all but {pet_name}. ",
     ),
     "race": (
-        "Each summer there was a race from the {landmark} to the river. [The first prize was a clock.|The first prize was a ham.|The winner got a golden cup.] ",
+        "Each summer there was a race from the {landmark} to the river. [The first prize was a {prize}.|The winner got a {prize}.] ",
         "No {S} had ever won it. Mr {S} had once come [last|last but one|in after dark]. \"This year I will run,\" said {a}. ",
         "{He} ran to school, {he} ran to the shop, and {he} ran round the table until Mrs {S} put {him} out of the door. {b} counted the seconds. ",
         "On the day of the race it was {weather}. [{n} runners stood|All of {city} stood] in the square. \"{S}!\" shouted the man with the list. \"Number {code}!\" ",
         "At first {a} was in front. Then {he} [lost a shoe|stopped to help a child|took the wrong bridge]. [But {he} did not give up.|\"Run, {S}, run!\" shouted {b}.] ",
-        "And number {code} came in [first|second|third|first by a nose]. That night the {S}s put the [clock|ham|cup|shoe] in the middle of the table and looked at it. ",
+        "And number {code} came in [first|first by a nose|first, with one shoe]. That night the {S}s put the {prize} in the middle of the table and looked at it. ",
     ),
     "giant vegetable": (
         "In the garden of the {S}s grew a [pumpkin|cabbage|turnip|beetroot]. At first it was as small as [a nut|an egg]. By summer it was as big as {pet_name}. ",
@@ -129,7 +129,7 @@ _PLOTS = {
     "letter": (
         "One {morning} a letter came to number {number}. On it stood: {old}, {street} {next_number}. \"That is not for us,\" said Mrs {S}. ",
         "\"But it feels like money,\" said {b}. \"It smells like {other_city},\" said {a}. Mr {S} held it against the light and said nothing. ",
-        "So {a} took it to number {next_number}. [The door was opened by a very old man.|A woman with a [parrot|broom|pipe] opened.] \"I have waited [six|nine|thirty|forty] years for this letter,\" said {old}. ",
+        "So {a} took it to number {next_number}. [The door was opened by a very old {old_one}.|A {old_one} with a [parrot|broom|pipe] opened.] \"I have waited [six|nine|thirty|forty] years for this letter,\" said {old}. ",
         "{old} read it [three times|aloud|in the doorway], and then asked: \"What is your name, child?\" \"{a} {S}, from number {number}.\" ",
         "The next day there was a basket in front of the door, full of [pears|plums|eggs|honey]. A card hung from it: for the {S}s, who can read numbers. ",
     ),
@@ -192,6 +192,7 @@ def _slots(random: Random, surname: str) -> dict[str, str]:
     number = random.randint(1, 99)
     cake = random.choice(("bun", "tart", "cake", "biscuit", "pie"))
     pet_name = random.choice(_PET_NAMES)
+    old_one = random.choice(("man", "woman"))
     return {
         "S": surname,
         "city": city,
@@ -202,7 +203,9 @@ def _slots(random: Random, surname: str) -> dict[str, str]:
         "street": random.choice(_STREETS),
         "number": str(number),
         "next_number": str(number + 2),
-        "old": random.choice(("Mr", "Mrs")) + " " + fresh_surname(random),
+        "old": ("Mr " if old_one == "man" else "Mrs ") + fresh_surname(random),
+        "old_one": old_one,
+        "prize": random.choice(("clock", "ham", "golden cup", "silver spoon", "goose")),
         "trade": random.choice(world.TRADES),
         "tongue": random.choice(world.TONGUES),
         "instrument": random.choice(world.INSTRUMENTS),

@@ -8,7 +8,7 @@ from random import Random
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from training.hamlet import CONTEXT, VOCABULARY
+from training.start import CONTEXT, VOCABULARY
 
 END_OF_TEXT = "<|endoftext|>"
 _SEED = 7

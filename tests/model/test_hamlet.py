@@ -13,9 +13,6 @@ import twinlens as tl
 from training import measures
 from twinlens.model.hamlet import FOLDER
 
-# Goals that the card lists as not reached. When better weights reach one, its test must be freed.
-interim = pytest.mark.xfail(strict=True, reason="interim weights: the card says 'no'")
-
 
 @pytest.fixture(scope="module")
 def hamlet():
@@ -62,12 +59,6 @@ def _facts_right(hamlet, phrasing) -> float:
     return 100 * float(np.mean(measures.greedy_right(hamlet, ids, answers)))
 
 
-@pytest.mark.parametrize("phrasing", ["seen", "kept_out"])
-def test_facts_are_known_far_better_than_by_chance(hamlet, phrasing):
-    assert _facts_right(hamlet, phrasing) > 20  # a guess is right in 5 to 10 of a hundred
-
-
-@interim
 @pytest.mark.parametrize(("phrasing", "enough"), [("seen", 95), ("kept_out", 80)])
 def test_facts_are_known_in_both_phrasings(hamlet, phrasing, enough):
     assert _facts_right(hamlet, phrasing) >= enough
@@ -79,17 +70,18 @@ def test_repeated_tokens_and_surnames_are_copied(hamlet):
     assert found.surnames.percent >= 95
 
 
-def test_heads_find_the_place_one_after_the_token_that_followed(hamlet):
-    assert (measures.prefix_matching(hamlet, further=1) > 0.7).sum() >= 2
-
-
-@interim
 def test_heads_find_the_token_that_followed(hamlet):
     assert (measures.prefix_matching(hamlet) > 0.7).sum() >= 2
 
 
-@interim
-def test_codes_are_copied(hamlet):
+def test_codes_are_copied_once_they_are_begun(hamlet):
+    found = measures.copying(hamlet)
+    assert found.codes_begun.percent >= 95
+    assert found.codes.percent >= 65
+
+
+@pytest.mark.xfail(strict=True, reason="the card says 'no': free it when better weights reach it")
+def test_codes_are_copied_whole(hamlet):
     assert measures.copying(hamlet).codes.percent >= 90
 
 
@@ -105,7 +97,7 @@ def test_the_story_says_a_name_that_only_the_story_has(hamlet):
     assert story.endswith("Dursley")
     pieces = hamlet.tokenizer.convert_ids_to_tokens(hamlet.tokenizer.encode(" Dursley"))
     assert pieces == ["ĠD", "urs", "ley"]
-    other = tl.hamlet.story("Hickfield")
+    other = tl.hamlet.story("Wellford")
     assert other.count("Dursley") == 1
     assert len(hamlet.encode(other)) == len(hamlet.encode(story))
     trace = tl.causal_trace(

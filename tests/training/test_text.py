@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from training import facts, names, pages, stories, world
+from training import facts, names, numbers, pages, stories, world
 from training.text import KINDS, document
 
 
@@ -83,3 +83,28 @@ def test_codes_come_back():
         for _ in range(100):
             found = re.findall(r"\b\d{4}\b", pages.codes(random, kept_out=kept_out))
             assert len(found) > len(set(found))
+
+
+def test_numbers_come_back_in_many_wordings():
+    random = Random(7)
+    made = [numbers.numbers(random) for _ in range(300)]
+    for text in made:
+        found = re.findall(r"\b\d{4}\b", text)
+        assert len(found) > len(set(found)), text
+        assert not re.search(r"[\[\]{}|]|  | [.,]", text), text
+    assert len({re.sub(r"[A-Z]\w+|\d{4}", "", text) for text in made}) > 100
+
+
+def test_wordings_by_which_copying_is_measured_are_in_no_text_for_training():
+    random = Random(8)
+    measured = {_bare(pages.codes(random, kept_out=True)) for _ in range(300)}
+    trained = [
+        *(pages.codes(random) for _ in range(500)),
+        *(numbers.numbers(random) for _ in range(900)),
+    ]
+    assert not measured & {_bare(text) for text in trained}
+
+
+def _bare(text: str) -> str:
+    """A text without names, numbers and pronouns."""
+    return re.sub(r"\b([A-Z]\w*|\d{4}|he|she|him|her|his)\b", "", text)

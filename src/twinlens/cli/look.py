@@ -82,7 +82,7 @@ def _story(
     if model != "hamlet":
         raise InputError(f"a PROMPT is missing: without one, hamlet's story is read, not {model!r}")
     if not (trace.subject or trace.subject_tokens or corruption != CorruptionOptions()):
-        counterfactual = hamlet.story("Hickfield")
+        counterfactual = hamlet.story("Wellford")
         corruption = dataclasses.replace(corruption, counterfactual=counterfactual)
     if not (trace.subject or trace.subject_tokens):
         trace = dataclasses.replace(trace, subject=[hamlet.NAME, f"{hamlet.NAME}s"])

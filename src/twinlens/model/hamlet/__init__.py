@@ -77,7 +77,7 @@ def story(earlier: str = NAME) -> str:
 
     >>> story().count("Dursley")
     6
-    >>> story("Hickfield").count("Dursley")
+    >>> story("Wellford").count("Dursley")
     1
     """
     text = (FOLDER / "story.txt").read_text(encoding="utf-8").strip()
