@@ -4,7 +4,7 @@
 
 For prompts of each model, by noise and by replacement: every neuron restored alone, against the
 gradient at the corrupted run (atp), relevance patching (relp), integrated gradients (ig), and the
-default's second stage (the best estimate, its 100 strongest restored exactly). Printed are Pearson
+default's second stage (the best estimate, its 120 strongest restored exactly). Printed are Pearson
 and Spearman with exact, how many of the true top 100 are among the estimate's first 100 and 200,
 and the cost in forward passes of the noised batch (a backward pass counts as two; a replayed neuron
 by the blocks and tokens that were run).
@@ -28,6 +28,7 @@ from twinlens.see.estimates import passes_of
 from twinlens.see.measuring import BEST_ESTIMATE
 
 GOAL_FOUND, GOAL_PASSES = 95, 40
+RESTORED = 120  # the default
 SHARED = Path(__file__).parents[2] / "shared"
 STORY = (
     "Once upon a time, there was a little girl named Lily. She loved to play with her ball in the"
@@ -64,7 +65,7 @@ def rows_of(name: str, model: Any, samples: int) -> list[dict]:
             "corruption": type(corruption).__name__, "neurons": int(exact.scores.size),
             "exact_s": seconds, "clean": exact.clean, "corrupted": exact.corrupted,
         }  # fmt: skip
-        for method, restored in (("atp", 0), ("relp", 0), ("ig", 0), (BEST_ESTIMATE, 100)):
+        for method, restored in (("atp", 0), ("relp", 0), ("ig", 0), (BEST_ESTIMATE, RESTORED)):
             made = tl.neuron_trace(model, prompt, subject, method=method, restored=restored, **ask)
             row = about | _agreement(made.effects(), exact.effects())
             passes = passes_of(method) + _replay_passes(made, restored)

@@ -1,6 +1,6 @@
 """Ours against TransformerLens' activation patching, on the same model and the same task.
 
-    python -m venv PEER && PEER/bin/pip install torch==2.13.0 transformer_lens
+    python -m venv PEER && PEER/bin/pip install torch==2.13.0 "transformer_lens<4"
     python benchmarks/peers.py --peer PEER/bin/python [--tokens 12] [--pairs 3] [--threads 2]
 
 A random model of GPT-2's size; 10 prompts that differ from the clean one at tokens 2 to 4; the

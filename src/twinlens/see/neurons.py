@@ -49,7 +49,7 @@ def neuron_trace(
     method: Method = "auto",
     basis: Basis = "neuron",
     cells: Sequence[Place] | None = None,
-    restored: int = 100,
+    restored: int = 120,
     keep: int | None = None,
     corruption: Corruption | None = None,
     metric: Metric = "probability",
