@@ -10,14 +10,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from twinlens.errors import InputError
-from twinlens.results.base import Result
-from twinlens.results.effects import effects_of
+from twinlens.results.effects import RestoredResult
 
 REDUCTIONS = ("mean", "mean+max", "max", "positive", "joint")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class NeuronResult(Result):
+class NeuronResult(RestoredResult):
     """Importances of single MLP units for one answer at one focus.
 
     `scores[layer, token, unit]` is the metric at the focus, averaged over the samples, when that
@@ -39,8 +38,6 @@ class NeuronResult(Result):
 
     basis: Literal["neuron", "coordinate"]
     method: Literal["exact", "relp", "ig", "atp", "greedy95"]
-    direction: Literal["denoise", "noise"]
-    metric: str
     scores: Float[np.ndarray, "layer token unit"]
     exact_mask: Bool[np.ndarray, "layer token unit"]
     kept: Int[np.ndarray, "layer token kept"]
@@ -49,18 +46,7 @@ class NeuronResult(Result):
     max: Float[np.ndarray, "layer token"]
     positive: Float[np.ndarray, "layer token"]
     joint: Float[np.ndarray, "layer token"]
-    clean: float
-    corrupted: float
-    corrupted_samples: Float[np.ndarray, " sample"]
-    subject_mask: Bool[np.ndarray, " token"]
-    focus: int
-    answer: int
     agreement: Mapping[str, float]
-
-    @property
-    def total_effect(self) -> float:
-        """clean - corrupted: what the corruption took away (for KL: the distance it made)."""
-        return (self.clean - self.corrupted) * (-1 if self.metric == "kl" else 1)
 
     @property
     def is_exact(self) -> bool:
@@ -97,9 +83,6 @@ class NeuronResult(Result):
             unit = int(self.kept[layer, token, at]) if self.kept.size else at
             found.append((f"{self.layers[layer]}.{unit}", token, float(effects.flat[flat])))
         return found
-
-    def _effects(self, scores: np.ndarray) -> np.ndarray:
-        return effects_of(scores, self.clean, self.corrupted, self.direction, self.metric)
 
     def _variables(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
         unit, cell = ("layer", "token", "unit"), ("layer", "token")

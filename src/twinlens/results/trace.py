@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
-from twinlens.results.base import Result
-from twinlens.results.effects import effects_of
+from twinlens.results.effects import RestoredResult
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class TraceResult(Result):
+class TraceResult(RestoredResult):
     """The causal trace of one answer at one focus (Meng et al. 2022).
 
     `scores[layer, token]` is the metric at the focus, averaged over the samples, when that state
@@ -25,22 +24,9 @@ class TraceResult(Result):
     kind_of_result: ClassVar[str] = "trace"
 
     kind: Literal["block", "mlp", "attn", "head"]
-    direction: Literal["denoise", "noise"]
-    metric: str
     scores: Float[np.ndarray, "layer token *head"]
     samples: Float[np.ndarray, "layer token *head sample"]
-    clean: float
-    corrupted: float
-    corrupted_samples: Float[np.ndarray, " sample"]
-    subject_mask: Bool[np.ndarray, " token"]
-    focus: int
-    answer: int
     window: int
-
-    @property
-    def total_effect(self) -> float:
-        """clean - corrupted: what the corruption took away (for KL: the distance it made)."""
-        return (self.clean - self.corrupted) * (-1 if self.metric == "kl" else 1)
 
     def effects(self, normalise: bool = False) -> Float[np.ndarray, "layer token *head"]:
         """What each state brings back (denoise: score - corrupted) or takes away (noise: clean -
@@ -50,7 +36,7 @@ class TraceResult(Result):
         (corrupted - score, score - clean): positive always means that the state matters.
         Cells after the focus have no effect: the model is causal. NaN where the total effect is 0.
         """
-        effects = effects_of(self.scores, self.clean, self.corrupted, self.direction, self.metric)
+        effects = self._effects(self.scores)
         if not normalise:
             return effects
         with np.errstate(divide="ignore", invalid="ignore"):
