@@ -17,6 +17,7 @@ from twinlens.model.anatomy import Site
 from twinlens.model.model import Model
 
 Change = Callable[[Tensor], Tensor]
+IN_MLP = ("mlp", "neuron")  # the kinds of site inside a block's MLP
 
 
 @contextlib.contextmanager
@@ -46,6 +47,30 @@ def hooked_embedding(model: Model, change: Change | None) -> Generator[None]:
     finally:
         if handle is not None:
             handle.remove()
+
+
+@contextlib.contextmanager
+def mlp_of_last_token(model: Model, layer: int) -> Generator[None]:
+    """Within this context a block's MLP runs at the last token alone.
+
+    What it makes there is added to the residual of every token, which makes the others' wrong: for
+    a last block, of which only the last token is read. Families whose MLP is no module of its own
+    are left as they are.
+    """
+    path = model.anatomy.path(Site("neuron", layer)) if model.anatomy.has("neuron") else ""
+    holder = path.rpartition(".")[0]
+    if holder == model.anatomy.path(Site("block", layer)) or not holder:
+        yield
+        return
+
+    def before(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return _in_input(args, kwargs, lambda value: value[:, -1:] if value.dim() == 3 else value)
+
+    handle = model.module(holder).register_forward_pre_hook(before, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _hook(model: Model, site: Site, change: Change, rows: int) -> RemovableHandle:

@@ -9,6 +9,7 @@ small. `twinlens.run.passes.restore` is the reference.
 
 from __future__ import annotations
 
+import contextlib
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from twinlens.model.anatomy import Site
 from twinlens.model.model import Model
 from twinlens.run.batches import in_batches
 from twinlens.run.cells import groups, is_added, start
-from twinlens.run.hooks import Change, hooked
+from twinlens.run.hooks import IN_MLP, Change, hooked, mlp_of_last_token
 from twinlens.run.passes import Cell, Score, Values
 from twinlens.run.tape import Cache, Tape
 
@@ -187,7 +188,10 @@ class _Batch:
         arguments[name] = Cache(lambda at, k, v: self._before_and(at, k, v, cells))
         if changes is None:
             changes = self._changes(layer, self.cells[:cells])
-        with hooked(self.model, changes, residual.shape[0]):
+        with contextlib.ExitStack() as hooks:
+            hooks.enter_context(hooked(self.model, changes, residual.shape[0]))
+            if layer == self.model.n_layers - 1 and not any(s.kind in IN_MLP for s in changes):
+                hooks.enter_context(mlp_of_last_token(self.model, layer))
             made = self._block(layer, residual, arguments)
         return made[0] if isinstance(made, tuple | list) else made
 
