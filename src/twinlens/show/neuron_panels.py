@@ -22,7 +22,7 @@ _WORDS = {
 
 def neuron_panels(result: NeuronResult, rows: tuple[str, ...], reduce: str) -> list[Panel]:
     """The neuron map and the layer view."""
-    return [_map(result, rows), _layer_view(result, rows, reduce)]
+    return [map_panel(result, rows), layer_view(result, rows, reduce)]
 
 
 def pixels(
@@ -37,7 +37,8 @@ def pixels(
     return block.reshape(*cells, down, wide)
 
 
-def _map(result: NeuronResult, rows: tuple[str, ...]) -> Panel:
+def map_panel(result: NeuronResult, rows: tuple[str, ...]) -> Panel:
+    """Every unit as a pixel."""
     effects = result.effects()
     block = pixels(effects)
     limit = float(np.nanmax(np.abs(effects), initial=0.0)) or 1.0
@@ -59,7 +60,8 @@ def _map(result: NeuronResult, rows: tuple[str, ...]) -> Panel:
     )
 
 
-def _layer_view(result: NeuronResult, rows: tuple[str, ...], reduce: str) -> Panel:
+def layer_view(result: NeuronResult, rows: tuple[str, ...], reduce: str) -> Panel:
+    """One number for each MLP (see `NeuronResult.layer_mean`)."""
     values = result.layer_mean(reduce)
     limit = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
     how = "" if reduce == "joint" else f" ({_how(result)[1]})"

@@ -75,20 +75,12 @@ def picture(
     Results of two models (before and after a change) may stand side by side. Raises `InputError`
     where the results are not of the same tokens and rows.
     """
-    if not results:
-        raise InputError("nothing to show; give a LensResult, a TraceResult, or several results")
-    for result in results:
-        if not isinstance(result, LensResult | TraceResult | NeuronResult):
-            raise InputError(
-                f"cannot show a {type(result).__name__}; expected a LensResult, TraceResult or"
-                " NeuronResult"
-            )
-    _refuse_strangers(results)
-    rows = max((result.layers for result in results), key=len)
+    same_prompt(results)
+    rows = rows_of(results)
     lenses = [r for r in results if isinstance(r, LensResult)]
     traces = [r for r in results if isinstance(r, TraceResult)]
-    panels = [_lens_panel(r, rows, lens_metric, lens_target) for r in lenses]
-    panels += [_trace_panel(r, rows) for r in traces]
+    panels = [lens_panel(r, rows, lens_metric, lens_target) for r in lenses]
+    panels += [trace_panel(r, rows) for r in traces]
     neurons = [r for r in results if isinstance(r, NeuronResult)]
     if neurons:
         from twinlens.show.neuron_panels import neuron_panels
@@ -108,7 +100,21 @@ def picture(
     )
 
 
-def _refuse_strangers(results: Sequence[Result]) -> None:
+def rows_of(results: Sequence[Result]) -> tuple[str, ...]:
+    """The rows of the picture: those of the result that has most."""
+    return max((result.layers for result in results), key=len)
+
+
+def same_prompt(results: Sequence[Result]) -> None:
+    """Raises `InputError` where there is nothing to show, or it is of different prompts or rows."""
+    if not results:
+        raise InputError("nothing to show; give a LensResult, a TraceResult, or several results")
+    for result in results:
+        if not isinstance(result, LensResult | TraceResult | NeuronResult):
+            raise InputError(
+                f"cannot show a {type(result).__name__}; expected a LensResult, TraceResult or"
+                " NeuronResult"
+            )
     first = results[0]
     for other in results[1:]:
         if not np.array_equal(first.tokens.ids, other.tokens.ids):
@@ -122,9 +128,10 @@ def _refuse_strangers(results: Sequence[Result]) -> None:
             raise InputError("the results have different layers: they are of different models")
 
 
-def _lens_panel(
+def lens_panel(
     lens: LensResult, rows: tuple[str, ...], metric: str | None, target: str | int
 ) -> Panel:
+    """The lens, coloured by a metric (default: probability; logit for contributions)."""
     contributions = lens.rows in ("attn", "mlp")
     metric = metric or ("logit" if contributions else "probability")
     values = on_rows(lens.metric(metric, target), lens.layers, rows)
@@ -153,7 +160,8 @@ def _lens_panel(
     )
 
 
-def _trace_panel(trace: TraceResult, rows: tuple[str, ...]) -> Panel:
+def trace_panel(trace: TraceResult, rows: tuple[str, ...]) -> Panel:
+    """The effects of a trace."""
     effects = trace.effects()
     limit = float(np.nanmax(np.abs(effects), initial=0.0)) or 1.0
     verb = "restored" if trace.direction == "denoise" else "corrupted"
