@@ -6,7 +6,7 @@ import dataclasses
 import importlib.util
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -26,6 +26,7 @@ from twinlens.errors import InputError
 if TYPE_CHECKING:
     from twinlens.model.model import Model
     from twinlens.results import Result
+    from twinlens.see.look import LookSettings
 
 ModelArgument = Annotated[str, Parameter(name=("--model", "-m"))]
 
@@ -69,8 +70,8 @@ def look(
         from twinlens.show.layout import cropped
 
         cropped(span(output.crop, "--crop"), len(loaded.encode(prompt)))
-    results = _measure(loaded, prompt, trace, corruption, neurons, lens, progress(output))
-    show(loaded, results, lens, output, neurons.reduce)
+    settings = _settings(prompt, trace, corruption, neurons, lens)
+    show(loaded, _measure(loaded, settings, output), lens, output, neurons.reduce)
 
 
 def _story(
@@ -81,17 +82,17 @@ def _story(
 
     if model != "hamlet":
         raise InputError(f"a PROMPT is missing: without one, hamlet's story is read, not {model!r}")
+    story = hamlet.asked_of_story()
     if not (trace.subject or trace.subject_tokens or corruption != CorruptionOptions()):
-        counterfactual = hamlet.story("Wellford")
-        corruption = dataclasses.replace(corruption, counterfactual=counterfactual)
+        corruption = dataclasses.replace(corruption, counterfactual=story["counterfactual"])
     if not (trace.subject or trace.subject_tokens):
-        trace = dataclasses.replace(trace, subject=[hamlet.NAME, f"{hamlet.NAME}s"])
+        trace = dataclasses.replace(trace, subject=story["subject"])
     if trace.focus is None:
-        trace = dataclasses.replace(trace, focus=hamlet.NAME)
+        trace = dataclasses.replace(trace, focus=story["focus"])
     shown = not (output.json or output.quiet or output.output is not None)
     if shown and importlib.util.find_spec("matplotlib") is not None:
         output = dataclasses.replace(output, output=Path("hamlet.png"))
-    return hamlet.story(), trace, corruption, output
+    return story["prompt"], trace, corruption, output
 
 
 def _refuse_trace_without_subject(
@@ -120,72 +121,45 @@ def _refuse_metric_of_rows(lens: LensOptions) -> None:
         )
 
 
-def _measure(
-    model: Model,
+def _settings(
     prompt: str,
     asked: TraceOptions,
     corruption: CorruptionOptions,
     neurons: NeuronOptions,
     lens: LensOptions,
-    progress: bool | None,
-) -> list[Result]:
-    import warnings
-
-    from twinlens.see.lens import logit_lens
-    from twinlens.see.neurons import neuron_trace
-    from twinlens.see.trace import causal_trace
+) -> LookSettings:
+    """The options as settings: text becomes positions, spans and token ids where it means them."""
+    from twinlens.see.look import LookSettings
 
     target = token(lens.lens_target, "--lens-target")
-    extra = [] if target in ("final", "next") else [target]
-    results: list[Result] = []
-    results.append(
-        logit_lens(
-            model, prompt, rows=lens.rows, targets=extra, top_k=lens.top_k, progress=progress
-        )
+    question = dataclasses.asdict(asked)
+    kind = question.pop("kind")
+    question |= {
+        "subject_tokens": [span(text, "--subject-tokens") for text in asked.subject_tokens],
+        "focus": None if asked.focus is None else position(asked.focus),
+        "answer": token_or_none(asked.answer, "--answer"),
+        "foil": token_or_none(asked.foil, "--foil"),
+    }
+    return LookSettings(
+        prompt,
+        kinds=[kind],
+        neurons=neurons.neurons,
+        method=neurons.method,
+        basis=neurons.basis,
+        rows=lens.rows,
+        top_k=lens.top_k,
+        targets=[] if target in ("final", "next") else [target],
+        **question,
+        **dataclasses.asdict(corruption),
     )
-    subjects = [*asked.subject, *(span(text, "--subject-tokens") for text in asked.subject_tokens)]
-    if subjects or corruption.counterfactual is not None:
-        question: dict[str, Any] = {
-            "focus": -1 if asked.focus is None else position(asked.focus),
-            "answer": token_or_none(asked.answer, "--answer"),
-            "corruption": _corruption(corruption),
-            "metric": asked.metric,
-            "foil": token_or_none(asked.foil, "--foil"),
-            "direction": asked.direction,
-            "engine": asked.engine,
-            "batch_tokens": asked.batch_tokens,
-            "progress": progress,
-        }
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the notes of the result are printed instead
-            kind, window = asked.kind, asked.window
-            results.append(
-                causal_trace(model, prompt, subjects or None, kind=kind, window=window, **question)
-            )
-            if neurons.neurons:
-                if progress is not False:  # but how much memory it needs is said before
-                    warnings.filterwarnings("always", message=".*while they are made")
-                    warnings.showwarning = _say
-                how: dict[str, Any] = {"method": neurons.method, "basis": neurons.basis}
-                results.append(neuron_trace(model, prompt, subjects or None, **how, **question))
-    return results
 
 
-def _say(message: Warning | str, *_: Any) -> None:
+def _measure(model: Model, settings: LookSettings, output: OutputOptions) -> list[Result]:
+    from twinlens.see.look import look
+
+    say = None if output.quiet else _say
+    return look(model, settings, progress=progress(output), say=say)
+
+
+def _say(message: str) -> None:
     print(f"note: {message}", file=sys.stderr, flush=True)
-
-
-def _corruption(options: CorruptionOptions) -> Any:
-    from twinlens.see.corruption import Noise, Replace
-
-    if options.counterfactual is not None or options.replace:
-        return Replace(prompt=options.counterfactual, subjects=options.replace or None)
-    return Noise(
-        sigma=options.sigma,
-        times_std=options.times_std,
-        samples=options.samples,
-        seed=options.seed,
-        rule=options.rule,
-        df=options.df,
-        replace=options.noise_replaces,
-    )

@@ -85,6 +85,19 @@ def story(earlier: str = NAME) -> str:
     return before.replace(NAME, earlier) + name + after
 
 
+def asked_of_story() -> dict[str, Any]:
+    """What a look without a prompt asks of the story: which earlier names the last one depends on.
+
+    Another surname of as many tokens stands in their place in the counterfactual.
+    """
+    return {
+        "prompt": story(),
+        "subject": [NAME, f"{NAME}s"],
+        "focus": NAME,
+        "counterfactual": story("Wellford"),
+    }
+
+
 @cache
 def _world() -> Any:
     return json.loads((FOLDER / "facts.json").read_text(encoding="utf-8"))

@@ -1,0 +1,120 @@
+"""A look is the lens and the traces that its settings ask for, and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import warnings
+
+import numpy as np
+import pytest
+
+import twinlens as tl
+from tests.conftest import STORY
+from twinlens.cli import options
+from twinlens.errors import AnswerError, CorruptionError, FocusError, SubjectError
+from twinlens.see.look import LookSettings, look, refuse_wrong, the_story
+
+LILY = LookSettings(STORY, subject=["Lily"], samples=2)
+
+
+def _with(**changes):
+    return dataclasses.replace(LILY, **changes)
+
+
+def test_without_a_subject_there_is_only_the_lens(gpt2):
+    (lens,) = look(gpt2, LookSettings(STORY, top_k=3, targets=[5], rows="mid"))
+    expected = tl.logit_lens(gpt2, STORY, top_k=3, targets=[5], rows="mid")
+    assert isinstance(lens, tl.LensResult)
+    assert lens.settings == expected.settings
+    np.testing.assert_array_equal(lens.top_ids, expected.top_ids)
+
+
+def test_each_kind_has_its_trace_in_the_order_asked_for(gpt2):
+    made = look(gpt2, _with(kinds=["mlp", "block", "mlp"], window=2, seed=3))
+    assert [r.settings.get("kind") for r in made] == [None, "mlp", "block"]
+    corruption = tl.Noise(samples=2, seed=3)
+    alone = tl.causal_trace(gpt2, STORY, ["Lily"], kind="mlp", window=2, corruption=corruption)
+    np.testing.assert_array_equal(made[1].scores, alone.scores)
+
+
+def test_neurons_answer_the_same_question(gpt2):
+    settings = _with(kinds=[], neurons=True, method="atp", subject_tokens=[(2, 4)], focus=-2)
+    lens, neurons = look(gpt2, settings)
+    assert isinstance(lens, tl.LensResult)
+    assert isinstance(neurons, tl.NeuronResult)
+    assert neurons.method == "atp"
+    assert neurons.focus == len(neurons.tokens) - 2
+    assert {2, 3} < set(np.flatnonzero(neurons.subject_mask).tolist())
+
+
+def test_progress_is_told_by_stages_and_what_it_raises_ends_the_work(gpt2):
+    told = []
+    settings = _with(kinds=["block", "attn"], neurons=True, method="atp")
+    look(gpt2, settings, progress=lambda *now: told.append(now))
+    stages = list(dict.fromkeys(stage for stage, _, _ in told))
+    assert stages == ["lens", "trace block", "trace attn", "neurons"]
+    for stage in stages:
+        counts = [(done, total) for name, done, total in told if name == stage]
+        assert counts[0] == (0, 0)
+        assert counts[-1][0] == counts[-1][1] > 0
+
+    def enough(stage, done, total):
+        if stage == "trace block" and done:
+            raise KeyError(stage)
+
+    with pytest.raises(KeyError):
+        look(gpt2, settings, progress=enough)
+    np.testing.assert_array_equal(look(gpt2, LILY)[1].scores, look(gpt2, LILY)[1].scores)
+
+
+def test_notes_are_in_the_results_and_not_warned_of(gpt2):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made = look(gpt2, _with(answer="next", focus=-2))
+    assert "not the model's prediction" in " ".join(made[1].notes)
+
+
+def test_the_story_is_the_look_without_a_prompt():
+    settings = the_story()
+    assert settings.has_trace
+    assert isinstance(settings.corruption, tl.Replace)
+    tokens = refuse_wrong(tl.load("hamlet"), settings)
+    assert tokens.text == tl.hamlet.story()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"subject": ["Tom"]}, SubjectError),
+        ({"subject_tokens": [(3, 99)]}, SubjectError),
+        ({"focus": 99}, FocusError),
+        ({"answer": " Constantinople"}, AnswerError),
+        ({"targets": [" Constantinople"]}, AnswerError),
+        ({"counterfactual": "Once"}, CorruptionError),
+        ({"replace": ["the brave old man"]}, CorruptionError),
+        ({"rule": "t", "df": 1.0}, CorruptionError),
+        ({"window": 9}, tl.errors.InputError),
+        ({"kinds": [], "window": 9}, tl.errors.InputError),
+    ],
+)
+def test_what_is_refused_shows_without_a_run_as_with_one(gpt2, changes, error):
+    said = []
+    for ask in (refuse_wrong, look):
+        if ask is look and changes.get("kinds") == []:
+            continue  # without a trace nothing uses the window
+        with pytest.raises(error) as raised:
+            ask(gpt2, _with(**changes))
+        said.append(str(raised.value))
+    assert len(set(said)) == 1
+
+
+def test_names_and_defaults_are_those_of_the_command_line():
+    settings = {f.name: f for f in dataclasses.fields(LookSettings)}
+    groups = (options.TraceOptions(), options.CorruptionOptions(), options.NeuronOptions())
+    ours = {"subject", "subject_tokens", "kinds", "prompt", "rows", "top_k", "targets"}
+    theirs = {name: value for group in groups for name, value in vars(group).items()}
+    assert set(settings) - ours == set(theirs) - {"subject", "subject_tokens", "kind", "reduce"}
+    for name in set(settings) - ours - {"replace"}:
+        assert settings[name].default == theirs[name], name
+    assert settings["top_k"].default == inspect.signature(tl.logit_lens).parameters["top_k"].default
