@@ -1,0 +1,45 @@
+"""The local server of the viewer: one page, one API, one worker.
+
+Needs the extra `viewer`. Importing this package imports nothing of it; `serve` and `schema` do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twinlens.results.base import optional
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from twinlens.model.model import Model
+    from twinlens.show.server.listen import Listening
+
+
+def require_extra() -> None:
+    """Raises `MissingExtraError` where FastAPI or uvicorn are not installed."""
+    for module in ("fastapi", "uvicorn"):
+        optional(module, "viewer")
+
+
+def serve(models: Mapping[str, Model], where: Listening, *, max_tokens: int = 512) -> None:
+    """Serve some models, by name, where the server listens, until it is interrupted."""
+    require_extra()
+    from twinlens.show.server.app import create_app
+    from twinlens.show.server.listen import run
+    from twinlens.show.server.service import Service
+
+    run(create_app(Service(models, max_tokens=max_tokens), where.rules), where)
+
+
+def schema() -> dict[str, Any]:
+    """The OpenAPI of the server; no model is loaded for it."""
+    require_extra()
+    from twinlens.show.server.app import create_app
+    from twinlens.show.server.service import Service
+
+    service = Service({})
+    try:
+        return create_app(service).openapi()
+    finally:
+        service.jobs.close()
