@@ -29,6 +29,9 @@ class NeuronResult(RestoredResult):
     of the units that were restored after it: `restored` (how many), `pearson`, `spearman`, and
     `recall` (share of the exact top half that the estimate has in its own top half).
 
+    `named[writer]` are the strongest neurons (layer, neuron), and `promoted` and `suppressed[writer]`
+    the ids of the tokens that each of them writes for and against, strongest first.
+
     `basis="neuron"`: a unit is an input of the down-projection; `"coordinate"`: a coordinate of
     what the MLP adds to the residual. `method="greedy95"` holds the scores of the 2022 rule, which
     are no effects: the final probability for each unit it restored, 0 for the rest.
@@ -47,6 +50,9 @@ class NeuronResult(RestoredResult):
     positive: Float[np.ndarray, "layer token"]
     joint: Float[np.ndarray, "layer token"]
     agreement: Mapping[str, float]
+    named: Int[np.ndarray, "writer 2"]
+    promoted: Int[np.ndarray, "writer k"]
+    suppressed: Int[np.ndarray, "writer k"]
 
     @property
     def is_exact(self) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from twinlens.errors import InputError
@@ -18,6 +19,8 @@ from twinlens.run.check import require
 from twinlens.run.passes import Inputs, read
 from twinlens.see.question import encoded
 from twinlens.see.units import width_of
+
+_AT_ONCE = 32  # neurons whose logits are held together
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +71,7 @@ def neuron_card(
         raise InputError(f"top_k={top_k!r} must be a whole number of at least 1")
     require(model, ["neuron", "mlp"])
     row = _written(model, layer, neuron)
-    logits = _through_unembedding(model, _contribution(model, layer, row))
+    logits = _through_unembedding(model, _contribution(model, layer, row)[None])[0]
     top_k = min(top_k, len(logits))
     order = logits.argsort(descending=True, stable=True)
     ends = (order[:top_k].tolist(), order.flip(0)[:top_k].tolist())
@@ -80,6 +83,22 @@ def neuron_card(
         layer, neuron, float(row.float().norm()), promoted, suppressed, tokens,
         None if tokens is None else _activations(model, Site("neuron", layer), neuron, tokens),
     )  # fmt: skip
+
+
+def written_tokens(
+    model: Model, neurons: Sequence[tuple[int, int]], top_k: int = 6
+) -> tuple[Int[np.ndarray, "neuron k"], Int[np.ndarray, "neuron k"]]:
+    """Ids of the tokens that some neurons (layer, number) promote and suppress, strongest first."""
+    top_k = min(top_k, model.n_vocab)
+    if not neurons:
+        return (none := np.zeros((0, top_k), np.int64)), none
+    rows = [_contribution(model, at, _written(model, at, n)).to(model.device) for at, n in neurons]
+    ids: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    for start in range(0, len(rows), _AT_ONCE):
+        logits = _through_unembedding(model, torch.stack(rows[start : start + _AT_ONCE]))
+        for kept, largest in zip(ids, (True, False), strict=True):
+            kept.append(logits.topk(top_k, dim=-1, largest=largest).indices.numpy())
+    return np.concatenate(ids[0]), np.concatenate(ids[1])
 
 
 def neuron_name(text: str) -> tuple[int, int]:
@@ -120,16 +139,18 @@ def _contribution(
     return made[1] - made[0]
 
 
-def _through_unembedding(model: Model, row: Float[Tensor, " d_model"]) -> Float[Tensor, " vocab"]:
-    """Logits of the row alone, without the biases that every residual gets."""
-    value = torch.stack([torch.zeros_like(row), row]).to(model.dtype)
+def _through_unembedding(
+    model: Model, rows: Float[Tensor, "row d_model"]
+) -> Float[Tensor, "row vocab"]:
+    """Logits of each row alone, without the biases that every residual gets."""
+    value = torch.cat([torch.zeros_like(rows[:1]), rows]).to(model.dtype)
     unembed = model.module(model.anatomy.unembed)
     with torch.no_grad():
         for module in [*model.tail, unembed]:
             parameter = next(module.parameters(), None)
             value = module(value if parameter is None else value.to(parameter.device))
             value = value - value[:1]
-    return model.scale_logits(value[1].float(), softcap=False).cpu()
+    return model.scale_logits(value[1:].float(), softcap=False).cpu()
 
 
 def _activations(

@@ -23,6 +23,7 @@ from twinlens.results import NeuronResult, Tokens
 from twinlens.run.batches import Progress
 from twinlens.run.check import require
 from twinlens.run.engine import Engine
+from twinlens.see.card import written_tokens
 from twinlens.see.corruption import Corruption, Noise, corrupt
 from twinlens.see.measuring import Found, Method, Work, joint_scores, measure
 from twinlens.see.provenance import provenance
@@ -32,6 +33,7 @@ from twinlens.see.units import Basis, Place, Units, kind_of, width_of
 
 DENSE_BYTES = 2**29  # larger results keep the strongest units of each cell
 _KEPT = 64
+_NAMED = 100  # neurons of which the result tells what they write
 _BYTES = 56  # a score, at the peak of the work
 _HALF = (
     "the weights are {dtype}: effects of single neurons are about as large as its rounding; load"
@@ -163,6 +165,8 @@ def _result(
 ) -> NeuronResult:
     model, question, runs, scores = work.model, work.question, work.runs, found.scores
     effects = scores if found.method == "greedy95" else work.effects(scores)
+    named = _named(effects) if basis == "neuron" else np.zeros((0, 2), np.int64)
+    promoted, suppressed = written_tokens(model, [(int(at), int(n)) for at, n in named])
     kept = np.zeros((*scores.shape[:2], 0), np.int64)
     mask = found.exact_mask
     if keep < work.units.n_units:
@@ -171,7 +175,9 @@ def _result(
     return NeuronResult(
         tokens=question.tokens,
         layers=tuple(str(layer) for layer in range(model.n_layers)),
-        vocabulary=model.vocabulary(question.tokens.ids, np.array([runs.answer, runs.top])),
+        vocabulary=model.vocabulary(
+            question.tokens.ids, np.array([runs.answer, runs.top]), promoted, suppressed
+        ),
         settings=question.settings() | work.corrupted.settings | asked,
         provenance=provenance(model),
         notes=notes,
@@ -194,7 +200,18 @@ def _result(
         focus=question.focus,
         answer=runs.answer,
         agreement=found.agreement,
+        named=named,
+        promoted=promoted,
+        suppressed=suppressed,
     )
+
+
+def _named(effects: Float[np.ndarray, "layer token unit"]) -> Int[np.ndarray, "writer 2"]:
+    """The neurons (layer, number) with the largest effect at any token, strongest first."""
+    strength = np.nan_to_num(np.abs(effects), nan=0.0).max(axis=1)
+    order = np.argsort(-strength, axis=None, kind="stable")[:_NAMED]
+    order = order[strength.ravel()[order] > 0]
+    return np.stack(np.unravel_index(order, strength.shape), axis=1)
 
 
 def _strongest(

@@ -162,8 +162,20 @@ def _look(name: str, results: Sequence[Result]) -> Look:
         provenance=plain(results[0].provenance),
         surprisal=array(lenses[0].surprisal_bits) if lenses else None,
         top=_top(lenses[0], rows) if lenses else None,
+        neurons=_writes([r for r in results if isinstance(r, NeuronResult)]),
         **asked,
     )
+
+
+def _writes(results: Sequence[NeuronResult]) -> dict[str, Writes]:
+    return {
+        f"{layer}.{unit}": Writes(
+            [result.label(i) for i in result.promoted[at]],
+            [result.label(i) for i in result.suppressed[at]],
+        )
+        for result in results
+        for at, (layer, unit) in enumerate(result.named.tolist())
+    }
 
 
 def _grids(result: Result, rows: tuple[str, ...]) -> list[Grid]:

@@ -1,0 +1,93 @@
+// The server's side of the page: what it has, what it computes, how far it is.
+
+import type { components } from "./api";
+import type { RawDocument } from "./document";
+
+type Schemas = components["schemas"];
+export type Request = Schemas["LookRequest"];
+export type Progress = Schemas["Progress"];
+export type ModelInfo = Schemas["ModelInfo"];
+export type Card = Schemas["CardResponse"];
+
+export class ServerError extends Error {
+  constructor(
+    message: string,
+    readonly field: string | null = null,
+  ) {
+    super(message);
+  }
+}
+
+/** What was asked for was cancelled. */
+export class Cancelled extends Error {}
+
+export class Client {
+  constructor(readonly base: string) {}
+
+  async models(): Promise<ModelInfo[]> {
+    return (await this.#ask<{ models: ModelInfo[] }>("GET", "/models")).models;
+  }
+
+  defaults(): Promise<Request> {
+    return this.#ask("GET", "/defaults");
+  }
+
+  neuron(model: string, layer: number, neuron: number): Promise<Card> {
+    return this.#ask("POST", "/neurons", { model, layer, neuron });
+  }
+
+  /** Compute a look; `stop` cancels it on the server too. */
+  async look(
+    request: Request,
+    onProgress: (progress: Progress) => void,
+    stop: AbortSignal,
+  ): Promise<RawDocument> {
+    const { id } = await this.#ask<{ id: string }>("POST", "/looks", request);
+    const cancel = () => void this.#ask("DELETE", `/looks/${id}`).catch(() => undefined);
+    if (stop.aborted) cancel();
+    stop.addEventListener("abort", cancel, { once: true });
+    try {
+      await this.#done(id, onProgress);
+    } finally {
+      stop.removeEventListener("abort", cancel);
+    }
+    return this.#ask("GET", `/looks/${id}`);
+  }
+
+  #done(id: string, onProgress: (progress: Progress) => void): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const events = new EventSource(`${this.base}/looks/${id}/events`);
+      events.addEventListener("progress", (event) => {
+        const progress = JSON.parse((event as MessageEvent<string>).data) as Progress;
+        onProgress(progress);
+        if (progress.state === "queued" || progress.state === "running") return;
+        events.close();
+        if (progress.state === "done") resolve();
+        else if (progress.state === "cancelled") reject(new Cancelled());
+        else reject(new ServerError(progress.message ?? "it failed"));
+      });
+      events.onerror = () => {
+        if (events.readyState !== EventSource.CLOSED) return; // it tries again by itself
+        reject(new ServerError("the server is gone; is `twinlens serve` still running?"));
+      };
+    });
+  }
+
+  async #ask<T>(method: string, path: string, body?: unknown): Promise<T> {
+    let answer: Response;
+    try {
+      answer = await fetch(this.base + path, {
+        method,
+        ...(body === undefined
+          ? {}
+          : { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } }),
+      });
+    } catch {
+      throw new ServerError("the server does not answer; is `twinlens serve` still running?");
+    }
+    const said: unknown = await answer.json().catch(() => null);
+    if (answer.ok) return said as T;
+    const error = (said as { error?: { message?: string; field?: string | null } } | null)?.error;
+    throw new ServerError(error?.message ?? `the server says ${answer.status}`, error?.field ?? null);
+  }
+}

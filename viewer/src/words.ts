@@ -1,0 +1,149 @@
+// What is said of a cell: inside it, in the card beside it, and to those who listen.
+
+import { said, signed } from "./colours";
+import {
+  at,
+  type Cell,
+  type Doc,
+  type Grid,
+  isRight,
+  labelOf,
+  type Look,
+  partsAt,
+  partsOf,
+  strongest,
+  topOf,
+} from "./document";
+
+const WORTH_A_NUMBER = 0.2; // of the largest effect: from here on a cell shows its number
+
+/** The text inside a cell: the lens' first token, or a large effect. */
+export function inside(look: Look, grid: Grid, cell: Cell): string {
+  if (grid.side === "left" && look.top && !grid.details["a"])
+    return labelOf(look, at(look.top.ids, cell));
+  if (partsOf(grid.values) > 1) return "";
+  const value = at(grid.values, cell);
+  if (grid.scale !== "diverging" || !(Math.abs(value) >= WORTH_A_NUMBER * grid.high)) return "";
+  return value === 0 ? "" : signed(value, 2);
+}
+
+export interface Line {
+  readonly name: string;
+  readonly value: string;
+  /** 0 to 1, for a bar. */
+  readonly share?: number;
+  readonly mark?: boolean;
+}
+
+/** The lines of the card of a cell. */
+export function lines(doc: Doc, look: Look, grid: Grid, cell: Cell): Line[] {
+  return grid.side === "left" ? ofLens(doc, look, grid, cell) : ofTrace(look, grid, cell);
+}
+
+function ofLens(doc: Doc, look: Look, grid: Grid, cell: Cell): Line[] {
+  if (grid.details["a"]) return [...ofDifference(grid, cell)];
+  const next = doc.ids[cell.token + 1];
+  const top = topOf(look, cell).map(({ id, label, value }) => ({
+    name: label,
+    value: said(value),
+    ...(look.top?.unit === "probability" ? { share: value } : {}),
+    mark: id === next,
+  }));
+  const shown = /\.(top_probability|top_logit)\./.test(grid.id)
+    ? []
+    : [{ name: grid.name, value: said(at(grid.values, cell)) }];
+  return [...top, ...shown];
+}
+
+function ofTrace(look: Look, grid: Grid, cell: Cell): Line[] {
+  if (grid.details["a"]) return ofDifference(grid, cell);
+  if (grid.parts === "unit")
+    return strongUnits(grid, cell, 5).map((unit) => ({
+      name: `${unitName(look, cell, unit.unit)}${unit.exact ? "" : " (estimated)"}`,
+      value: signed(unit.effect),
+    }));
+  if (grid.parts === "head") return ofHeads(grid, cell);
+  const found: Line[] = [{ name: "effect", value: signed(at(grid.values, cell)) }];
+  const { score, spread } = grid.details;
+  if (spread && Number.isFinite(at(spread, cell)))
+    found.push({ name: "spread over samples", value: `± ${said(at(spread, cell), 2)}` });
+  if (score) found.push({ name: `${metric(look)} restored`, value: said(at(score, cell)) });
+  return [...found, ...runs(look)];
+}
+
+function ofHeads(grid: Grid, cell: Cell): Line[] {
+  const spread = grid.details["spread"];
+  return Array.from(partsAt(grid.values, cell), (effect, head) => ({ effect, head }))
+    .sort((a, b) => Math.abs(b.effect) - Math.abs(a.effect))
+    .slice(0, 6)
+    .map(({ effect, head }) => {
+      const wide = spread ? at(spread, cell, head) : NaN;
+      const tail = Number.isFinite(wide) ? ` ± ${said(wide, 2)}` : "";
+      return { name: `head ${head}`, value: signed(effect) + tail };
+    });
+}
+
+function ofDifference(grid: Grid, cell: Cell): Line[] {
+  return [
+    { name: "A", value: said(strongest(grid.details["a"]!, cell)) },
+    { name: "B", value: said(strongest(grid.details["b"]!, cell)) },
+    { name: "A − B", value: signed(strongest(grid.values, cell)) },
+  ];
+}
+
+/** The scores with nothing restored. */
+export function runs(look: Look): Line[] {
+  const { clean, corrupted } = look.raw;
+  if (clean == null || corrupted == null) return [];
+  return [
+    { name: "clean", value: said(clean) },
+    { name: "corrupted", value: said(corrupted) },
+  ];
+}
+
+function metric(look: Look): string {
+  return (look.raw.metric ?? "score").replaceAll("_", " ");
+}
+
+export interface Unit {
+  readonly unit: number;
+  readonly effect: number;
+  readonly exact: boolean;
+}
+
+/** The units of a cell with the largest effects, by magnitude. */
+export function strongUnits(grid: Grid, cell: Cell, k: number): Unit[] {
+  const { unit, exact } = grid.details;
+  return Array.from(partsAt(grid.values, cell), (effect, part) => ({
+    unit: unit ? at(unit, cell, part) : part,
+    effect,
+    exact: exact ? at(exact, cell, part) === 1 : false,
+  }))
+    .filter(({ effect }) => Number.isFinite(effect) && effect !== 0)
+    .sort((a, b) => Math.abs(b.effect) - Math.abs(a.effect))
+    .slice(0, k);
+}
+
+/** `4.112`: unit 112 of block 4. */
+export function unitName(look: Look, cell: Cell, unit: number): string {
+  return `${look.rows[cell.row] ?? "?"}.${unit}`;
+}
+
+/** Which cell it is. */
+export function whereabouts(doc: Doc, look: Look, cell: Cell): string {
+  const row = look.rows[cell.row] ?? "?";
+  const layer = row === "embed" ? "embedding" : `layer ${row}`;
+  return `${layer}, token ${cell.token} ${doc.labels[cell.token] ?? ""}`;
+}
+
+/** All of a cell in a sentence, for those who listen. */
+export function sentence(doc: Doc, look: Look, grids: readonly Grid[], cell: Cell): string {
+  const parts = grids.map((grid) => {
+    const told = lines(doc, look, grid, cell).map(
+      ({ name, value, mark }) => `${name} ${value}${mark ? " (true next token)" : ""}`,
+    );
+    return `${grid.title}: ${told.join("; ") || "nothing"}`;
+  });
+  const right = isRight(doc, look, cell) ? " The first token is the true next one." : "";
+  return `${whereabouts(doc, look, cell)}. ${parts.join(". ")}.${right}`;
+}
