@@ -20,6 +20,8 @@ PUBLIC = {
     "__version__",
     "causal_trace",
     "check",
+    "compare",
+    "convert",
     "errors",
     "hamlet",
     "load",
@@ -52,9 +54,12 @@ def test_keyword_names_are_the_same_everywhere():
         "engine", "device", "dtype", "batch_tokens", "progress", "foil", "direction", "rows",
         "targets", "top_k", "tokenizer", "revision", "device_map", "trust_remote_code", "anatomy",
         "lens_metric", "lens_target", "columns", "crop", "flip", "transpose", "method", "basis",
-        "cells", "restored", "keep", "reduce",
+        "cells", "restored", "keep", "reduce", "tokens", "model", "transposed", "flipped",
     }  # fmt: skip
-    for function in (tl.load, tl.logit_lens, tl.causal_trace, tl.neuron_trace, tl.check, tl.twin):
+    functions = (
+        tl.load, tl.logit_lens, tl.causal_trace, tl.neuron_trace, tl.check, tl.twin, tl.convert,
+    )  # fmt: skip
+    for function in functions:
         keywords = {
             p.name
             for p in inspect.signature(function).parameters.values()

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from twinlens import errors as errors
     from twinlens.model import hamlet as hamlet
     from twinlens.model.anatomy import Anatomy as Anatomy
+    from twinlens.model.convert import convert as convert
     from twinlens.model.load import load as load
     from twinlens.model.model import Model as Model
     from twinlens.results import LensResult as LensResult
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from twinlens.see.lens import logit_lens as logit_lens
     from twinlens.see.neurons import neuron_trace as neuron_trace
     from twinlens.see.trace import causal_trace as causal_trace
+    from twinlens.show.page import compare as compare
     from twinlens.show.twin import twin as twin
 
 __version__ = "0.1.0"
@@ -39,6 +41,8 @@ _HOMES = {
     "TraceResult": "twinlens.results",
     "causal_trace": "twinlens.see.trace",
     "check": "twinlens.run.check",
+    "compare": "twinlens.show.page",
+    "convert": "twinlens.model.convert",
     "load": "twinlens.model.load",
     "logit_lens": "twinlens.see.lens",
     "neuron_card": "twinlens.see.card",
@@ -60,6 +64,8 @@ __all__ = [
     "__version__",
     "causal_trace",
     "check",
+    "compare",
+    "convert",
     "errors",
     "hamlet",
     "load",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from twinlens.errors import InputError, ResultFileError
 if TYPE_CHECKING:
     from twinlens.model.model import Model
     from twinlens.results import Result
+    from twinlens.show.twin import TwinView
 
 
 def load_model(source: str, options: ModelOptions, *, quiet: bool) -> Model:
@@ -74,11 +75,25 @@ def show(
     messages = Console(stderr=True, quiet=output.quiet, highlight=False, soft_wrap=True)
     if output.output is not None:
         messages.print(f"wrote {view.save(output.output)}", markup=False)
+    if output.open:
+        open_page(view, output, messages.print)
     if output.save is not None:
         _make_folder(output.save)
         for name, result in named.items():
             path = result.save(output.save / f"{name}.safetensors")
             messages.print(f"wrote {path}", markup=False)
+
+
+def open_page(view: TwinView, output: OutputOptions, say: Callable[[str], None]) -> None:
+    """Show the page in the browser: the one that was written, else one in the temporary folder."""
+    import tempfile
+    import webbrowser
+
+    path = output.output
+    if path is None or path.suffix.lower() != ".html":
+        path = view.save(Path(tempfile.mkdtemp(prefix="twinlens-")) / "twin.html")
+    if not webbrowser.open(path.absolute().as_uri()):
+        say(f"no browser was found; the page is {path}")
 
 
 def _named(results: Sequence[Result]) -> dict[str, Result]:
@@ -98,7 +113,8 @@ def refuse_bad_output(output: OutputOptions) -> None:
 
     if output.output is not None:
         check_format(output.output)
-        optional("matplotlib", "figures")
+        if output.output.suffix.lower() != ".html":
+            optional("matplotlib", "figures")
         if not output.output.parent.is_dir():
             raise ResultFileError(
                 f"cannot write {output.output}: the folder {output.output.parent} does not exist"

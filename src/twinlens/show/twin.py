@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twinlens.errors import InputError
 from twinlens.results import Result
@@ -13,7 +13,10 @@ from twinlens.results.storage import replacing
 from twinlens.show.layout import Style, columns_of, cropped
 from twinlens.show.panels import Picture, picture
 
-FORMATS = (".png", ".svg", ".pdf")
+if TYPE_CHECKING:
+    from twinlens.show.page import Page
+
+FORMATS = (".png", ".svg", ".pdf", ".html")
 MAP_DPI = 220
 
 
@@ -22,6 +25,7 @@ class TwinView:
     """A picture that shows itself in a notebook and saves itself to a file."""
 
     picture: Picture
+    results: tuple[Result, ...] = ()
     columns: int | None = None
     crop: tuple[int, int] | None = None
     flip: bool = False
@@ -34,20 +38,32 @@ class TwinView:
         return draw(self.picture, Style(self.columns, self.crop, self.flip, self.transpose))
 
     def save(self, path: str | Path, *, dpi: int = 160) -> Path:
-        """Write the picture as .png, .svg or .pdf; the file appears whole or not at all.
+        """Write .html, .png, .svg or .pdf; the file appears whole or not at all.
 
-        Needs no screen. Raises `InputError` for another ending, `ResultFileError` where the file
+        The page (.html) is alive: one file that opens without a network. The others are the whole
+        picture, and need no screen. Raises `InputError` for another ending, `ResultFileError` where the file
         cannot be written, `MissingExtraError` without matplotlib.
         """
         path = Path(path)
         check_format(path)
+        if path.suffix.lower() == ".html":
+            return self.page().save(path)
         payload = self._render(path.suffix[1:].lower(), dpi)
         with replacing(path) as temporary:
             temporary.write_bytes(payload)
         return path
 
-    def _repr_png_(self) -> bytes:
-        return self._render("png", 110)
+    def page(self) -> Page:
+        """The same results as an interactive page; crop and bands are the reader's there."""
+        from twinlens.show.document import document
+        from twinlens.show.page import Page
+
+        return Page(document({self.results[0].provenance.model: self.results}))
+
+    def _repr_mimebundle_(self, **_: Any) -> Any:
+        from twinlens.show.widget import mimebundle
+
+        return mimebundle(self.page())
 
     def _render(self, file_format: str, dpi: int) -> bytes:
         import matplotlib
@@ -89,7 +105,7 @@ def twin(
     shown = picture(results, lens_metric=lens_metric, lens_target=lens_target, reduce=reduce)
     cropped(crop, len(shown.tokens))
     columns_of(len(shown.tokens), Style(columns=columns))
-    return TwinView(shown, columns, crop, flip, transpose)
+    return TwinView(shown, tuple(results), columns, crop, flip, transpose)
 
 
 def check_format(path: Path) -> None:
