@@ -75,6 +75,16 @@ def test_notes_reach_the_reader(gpt2):
     assert picture([trace]).notes == trace.notes
 
 
+@pytest.mark.parametrize("swap", [False, True])
+def test_results_of_different_rows_are_refused(swap):
+    """As many rows, but not the same: `embed` and three blocks, or four blocks."""
+    tokens, scores = ["a", "b"], np.zeros((4, 2))
+    some = tl.convert({"scores": scores, "tokens": tokens, "layers": ["embed", "0", "1", "2"]})
+    other = tl.convert(scores, tokens=tokens)
+    with pytest.raises(InputError, match="different layers"):
+        picture([other, some] if swap else [some, other])
+
+
 def test_results_of_different_prompts_are_refused(gpt2):
     rows = tl.logit_lens(gpt2, STORY, rows="mid")
     other = tl.logit_lens(gpt2, "Once upon")

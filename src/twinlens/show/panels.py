@@ -122,10 +122,9 @@ def same_prompt(results: Sequence[Result]) -> None:
                 f"the results are of different prompts ({len(first.tokens)} and"
                 f" {len(other.tokens)} tokens); one picture needs the same tokens"
             )
-        if not set(other.layers) <= set(first.layers) | {"embed"} and not set(first.layers) <= set(
-            other.layers
-        ) | {"embed"}:
-            raise InputError("the results have different layers: they are of different models")
+    rows = set(rows_of(results))
+    if not all(set(result.layers) <= rows for result in results):
+        raise InputError("the results have different layers: they are of different models")
 
 
 def lens_panel(
@@ -147,7 +146,7 @@ def lens_panel(
     stars = on_rows(lens.right().astype(float), lens.layers, rows) == 1
     what = f"contribution of {lens.rows}" if contributions else "what each layer would say"
     return Panel(
-        title="logit lens",
+        title="logit lens" if lens.settings.get("decoder", "final") == "final" else "lens",
         subtitle=f"{what}; text: the cell's top token, ★ where it is the true next one",
         rows=rows,
         values=values,
@@ -192,6 +191,8 @@ def trace_panel(trace: TraceResult, rows: tuple[str, ...]) -> Panel:
 def corruption_of(result: TraceResult | NeuronResult) -> str:
     """How the subject was corrupted, in a few words."""
     settings, n = result.settings, len(result.corrupted_samples)
+    if "source" in settings:  # made elsewhere: how is not known
+        return f"from {settings['source']}"
     if settings.get("corruption") == "replace":
         return f"mean of {n} replacements" if n > 1 else "subject replaced"
     sigma = settings.get("sigma")
