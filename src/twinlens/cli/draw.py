@@ -9,14 +9,14 @@ from cyclopts import Parameter
 
 from twinlens.cli.app import app
 from twinlens.cli.common import refuse_bad_output, show
-from twinlens.cli.options import LensOptions, OutputOptions
+from twinlens.cli.options import LensMetric, LensOptions, OutputOptions
 
 
 @app.command
 def draw(
     files: Annotated[list[Path], Parameter(negative="")],
     *,
-    lens_metric: str | None = None,
+    lens_metric: LensMetric | None = None,
     lens_target: str = "final",
     reduce: Literal["mean", "mean+max", "max", "positive", "joint"] = "mean",
     output: OutputOptions | None = None,
@@ -39,5 +39,5 @@ def draw(
     output = output or OutputOptions()
     refuse_bad_output(output)
     results = [open_result(file) for file in files]
-    lens = LensOptions(lens_metric=lens_metric, lens_target=lens_target)  # type: ignore[arg-type]
+    lens = LensOptions(lens_metric=lens_metric, lens_target=lens_target)
     show(None, results, lens, output, reduce)

@@ -11,6 +11,10 @@ from cyclopts import Group, Parameter
 from twinlens.cli.values import whole
 
 Whole = Annotated[int, Parameter(converter=whole)]
+LensMetric = Literal[
+    "probability", "log_probability", "logit", "rank", "surprisal", "entropy",
+    "top_probability", "top_logit", "kl_final_to_layer", "kl_layer_to_final",
+]  # fmt: skip
 
 _MODEL = Group("Model", sort_key=2)
 _TRACE = Group("Trace", sort_key=3)
@@ -119,13 +123,7 @@ class LensOptions:
 
     rows: Literal["block", "mid", "attn", "mlp"] = "block"
     "Residuals after blocks; also after attention; or what attention or MLP alone contribute."
-    lens_metric: (
-        Literal[
-            "probability", "log_probability", "logit", "rank", "surprisal", "entropy",
-            "top_probability", "top_logit", "kl_final_to_layer", "kl_layer_to_final",
-        ]
-        | None
-    ) = None  # fmt: skip
+    lens_metric: LensMetric | None = None
     "Colour of the lens (default: probability; logit for contributions)."
     lens_target: str = "final"
     "Token of that metric: 'final', 'next', a token's text or #ID."
@@ -139,7 +137,9 @@ class OutputOptions:
     """What is made of it."""
 
     output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None
-    "Picture to write: .png, .svg or .pdf."
+    "Picture to write: .png, .svg, .pdf, or .html (a page that is alive)."
+    open: Annotated[bool, Parameter(negative="")] = False
+    "Show the page in the browser."
     save: Path | None = None
     "Folder for the results: lens.safetensors, trace.safetensors, neurons.safetensors."
     json: Annotated[bool, Parameter(negative="")] = False
