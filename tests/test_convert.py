@@ -10,6 +10,7 @@ import pytest
 import twinlens as tl
 from tests.results.test_foreign import N_LAYERS, N_TOKENS, VOCAB, case, log_probs, saved
 from twinlens import cli
+from twinlens.show.document import document
 
 
 @pytest.fixture
@@ -56,6 +57,19 @@ def test_all_of_a_prompt_in_one_picture(run, tmp_path):
     assert "wrote out.svg" in messages
     assert "causal trace: block" in output
     assert "causal trace: mlp" in (tmp_path / "out.svg").read_text("utf-8")
+
+
+def test_a_page_names_the_targets_of_a_trajectory(run, tmp_path):
+    followed = {"targets": case()["input_ids"], "anti_targets": np.arange(N_TOKENS)}
+    rows = log_probs(shape=(N_LAYERS + 1, N_TOKENS, VOCAB))
+    saved(tmp_path / "t.npz", {"log_probs": rows, "input_ids": case()["input_ids"], **followed})
+    code, _, messages = run("t.npz", "block.npz", "--lens-target", "targets", "-o", "x.html")
+    assert (code, messages) == (0, "wrote x.html\n")
+    lens = tl.convert(tmp_path / "t.npz")
+    grids = document({"": [lens]}).looks[0].grids
+    assert [grid.name for grid in grids][-2:] == [
+        "probability of targets", "probability of anti_targets",
+    ]  # fmt: skip
 
 
 def test_a_result_of_ours_is_written_and_read(run, tmp_path):

@@ -208,7 +208,8 @@ def _lens_name(lens: LensResult, metric: str, target: str) -> str:
         return name
     if target in ("final", "next"):
         return f"{name} of the {target} token"
-    return f"{name} of {lens.label(int(target))}"
+    named = lens.label(int(target)) if target.isdecimal() else target  # asked for by id or by text
+    return f"{name} of {named}"
 
 
 def _trace_grid(trace: TraceResult, rows: tuple[str, ...]) -> Grid:

@@ -27,7 +27,12 @@ _LENS_WORDS = {
     "kl_final_to_layer": "KL from the last row to the cell (nats)",
     "kl_layer_to_final": "KL from the cell to the last row (nats)",
 }
-_TARGET_WORDS = {"final": "the model's final prediction", "next": "the true next token"}
+_TARGET_WORDS = {
+    "final": "the model's final prediction",
+    "next": "the true next token",
+    "targets": "the source's targets",
+    "anti_targets": "the source's anti-targets",
+}
 _LOG_SCALED = ("rank",)
 _WORTH_A_NUMBER = 0.2  # of the largest effect: from here on a cell shows its number
 
