@@ -166,7 +166,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
 
 
 def create_app(service: Service, rules: Rules | None = None, bundle: Path = BUNDLE) -> FastAPI:
-    """The application around a service; `rules` say who may ask (None: anyone, for a schema)."""
+    """The application around a service; `rules` say who may ask (None: this machine)."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:

@@ -8,10 +8,13 @@ import re
 import secrets
 import socket
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twinlens.errors import InputError
 from twinlens.show.server.guard import Rules, names_of
+
+if TYPE_CHECKING:
+    import uvicorn
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{16,200}")
 
@@ -63,16 +66,21 @@ def listen(host: str, port: int, token: str | None = None) -> Listening:
     return Listening(bound, host, rules)
 
 
-def run(app: Any, where: Listening) -> None:
-    """Answer until interrupted."""
+def server_of(app: Any) -> uvicorn.Server:
+    """The HTTP server around an application; it writes no log."""
     import uvicorn
 
     config = uvicorn.Config(
         app, log_config=None, log_level="critical", access_log=False, server_header=False,
         proxy_headers=False, ws="none", lifespan="on", timeout_graceful_shutdown=1,
     )  # fmt: skip
+    return uvicorn.Server(config)
+
+
+def run(app: Any, where: Listening) -> None:
+    """Answer until interrupted."""
     with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[where.socket])
+        server_of(app).run(sockets=[where.socket])
 
 
 def _checked(token: str | None) -> str | None:

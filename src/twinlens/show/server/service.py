@@ -9,7 +9,7 @@ import json
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -30,6 +30,8 @@ from twinlens.show.server.requests import (
     settings_of,
 )
 
+_DOCUMENTS = TypeAdapter(Document)
+
 Measure = Callable[[str, Model, LookSettings, Tell], bytes]
 
 
@@ -37,12 +39,7 @@ def measured(name: str, model: Model, settings: LookSettings, tell: Tell) -> byt
     """The look as the JSON of a `Document`."""
     results = look(model, settings, progress=tell)
     tell("document", 0, 0)
-    return _documents().dump_json(document({name: results}))
-
-
-@cache
-def _documents() -> TypeAdapter[Document]:
-    return TypeAdapter(Document)
+    return _DOCUMENTS.dump_json(document({name: results}))
 
 
 class Service:
@@ -124,12 +121,13 @@ class Service:
 
     def _refuse_wrong(self, name: str, settings: LookSettings) -> None:
         with self._lock:
-            tokens = refuse_wrong(self._askers[name], settings)
-        if len(tokens) > self.max_tokens:
-            raise PromptError(
-                f"the prompt has {len(tokens)} tokens, and this server takes {self.max_tokens};"
-                " leave some out, or start it with a larger --max-tokens"
-            )
+            count = len(self._askers[name].encode(settings.prompt))
+            if count > self.max_tokens:
+                raise PromptError(
+                    f"the prompt has {count} tokens, and this server takes {self.max_tokens}; leave"
+                    " some out, or start it with a larger --max-tokens"
+                )
+            refuse_wrong(self._askers[name], settings)
 
 
 def _key(name: str, weights_hash: str, settings: LookSettings) -> str:

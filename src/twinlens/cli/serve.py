@@ -1,0 +1,77 @@
+"""`twinlens serve`: the viewer in a browser, on this machine."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from twinlens.cli.app import app
+from twinlens.cli.common import load_model
+from twinlens.cli.options import ModelOptions, Whole
+from twinlens.errors import InputError
+
+if TYPE_CHECKING:
+    from twinlens.model.model import Model
+
+_NAMED = re.compile(r"([\w.-]+)=(.+)")
+
+
+@app.command
+def serve(
+    *models: str,
+    host: str = "127.0.0.1",
+    port: Whole = 7878,
+    token: str | None = None,
+    open: Annotated[bool, Parameter(negative="")] = False,
+    max_tokens: Whole = 512,
+    load: ModelOptions | None = None,
+) -> None:
+    """Look at prompts in a browser: serves the viewer until Ctrl-C. Needs twinlens[viewer].
+
+    Parameters
+    ----------
+    models
+        "hamlet" (the default), directories or hub ids; NAME=MODEL gives one a name.
+    host
+        Address to listen on. One that other machines can reach needs --token.
+    port
+        Port to listen on; 0 takes a free one.
+    token
+        What a browser must show: at least 16 characters, or "auto" for a random one.
+    open
+        Open a browser.
+    max_tokens
+        Tokens of the longest prompt that is taken.
+    """
+    from twinlens.show.server import require_extra
+
+    require_extra()
+    from twinlens.show import server
+    from twinlens.show.server.listen import listen
+
+    if max_tokens < 1:
+        raise InputError(f"--max-tokens {max_tokens} must be at least 1")
+    where = listen(host, port, token)
+    with where.socket:
+        loaded = _loaded(models or ("hamlet",), load or ModelOptions())
+        print(f"twinlens: {where.address}", flush=True)
+        if open:
+            import webbrowser
+
+            webbrowser.open(where.address)
+        server.serve(loaded, where, max_tokens=max_tokens)
+
+
+def _loaded(given: tuple[str, ...], options: ModelOptions) -> dict[str, Model]:
+    loaded: dict[str, Model] = {}
+    for text in given:
+        named = None if Path(text).exists() else _NAMED.fullmatch(text)
+        model = load_model(named[2] if named else text, options, quiet=False)
+        name = named[1] if named else model.name
+        if name in loaded:
+            raise InputError(f"two models are called {name!r}; give one another: NAME={text}")
+        loaded[name] = model
+    return loaded
