@@ -4,17 +4,124 @@
  */
 
 export interface paths {
-    "/api/looks/{id}": {
+    "/api/models": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** F */
-        get: operations["f_api_looks__id__get"];
+        /**
+         * Models
+         * @description The models that the server was started with.
+         */
+        get: operations["models_api_models_get"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/defaults": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Defaults
+         * @description The look that the page asks for first.
+         */
+        get: operations["defaults_api_defaults_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/looks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Ask
+         * @description Ask for a look; its id leads to its progress and its result.
+         */
+        post: operations["ask_api_looks_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/looks/{look}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Result
+         * @description The document of a look that is done.
+         */
+        get: operations["result_api_looks__look__get"];
+        put?: never;
+        post?: never;
+        /**
+         * Cancel
+         * @description Cancel a look that is not finished, for all who wait for it.
+         */
+        delete: operations["cancel_api_looks__look__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/looks/{look}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Events
+         * @description Progress as server-sent events (`event: progress`), from now until a final state.
+         */
+        get: operations["events_api_looks__look__events_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/neurons": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Card
+         * @description The card of one neuron: what it writes, and with a prompt when it is active.
+         */
+        post: operations["card_api_neurons_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -25,6 +132,32 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /**
+         * Accepted
+         * @description A look is taken on: its id, how many are before it, and whether its result is there.
+         */
+        Accepted: {
+            /** Id */
+            id: string;
+            /** Place */
+            place: number;
+            /** Cached */
+            cached: boolean;
+        };
+        /**
+         * Activation
+         * @description How active a neuron is at a token of the prompt.
+         */
+        Activation: {
+            /** Token */
+            token: number;
+            /** Id */
+            id: number;
+            /** Label */
+            label: string;
+            /** Activation */
+            activation: number;
+        };
         /**
          * Array
          * @description Numbers as base64 of little-endian bytes, in C order.
@@ -39,6 +172,38 @@ export interface components {
             shape: number[];
             /** Data */
             data: string;
+        };
+        /**
+         * Card
+         * @description What a neuron writes, and with a prompt when it is active.
+         */
+        Card: {
+            /** Layer */
+            layer: number;
+            /** Neuron */
+            neuron: number;
+            /** Norm */
+            norm: number;
+            /** Promoted */
+            promoted: components["schemas"]["Logit"][];
+            /** Suppressed */
+            suppressed: components["schemas"]["Logit"][];
+            /** Activations */
+            activations?: components["schemas"]["Activation"][] | null;
+        };
+        /**
+         * CardRequest
+         * @description The card of a neuron is asked for; with a prompt, its activation along it too.
+         */
+        CardRequest: {
+            /** Model */
+            model: string;
+            /** Layer */
+            layer: number;
+            /** Neuron */
+            neuron: number;
+            /** Prompt */
+            prompt?: string | null;
         };
         /**
          * Document
@@ -90,14 +255,9 @@ export interface components {
              */
             parts: "none" | "head" | "unit";
             /** Details */
-            details?: {
+            details: {
                 [key: string]: components["schemas"]["Array"];
             };
-        };
-        /** HTTPValidationError */
-        HTTPValidationError: {
-            /** Detail */
-            detail?: components["schemas"]["ValidationError"][];
         };
         /**
          * LensTop
@@ -111,6 +271,18 @@ export interface components {
             unit: "probability" | "logit";
             ids: components["schemas"]["Array"];
             values: components["schemas"]["Array"];
+        };
+        /**
+         * Logit
+         * @description A token and what a neuron adds to its logit.
+         */
+        Logit: {
+            /** Id */
+            id: number;
+            /** Label */
+            label: string;
+            /** Logit */
+            logit: number;
         };
         /**
          * Look
@@ -139,22 +311,208 @@ export interface components {
             provenance: {
                 [key: string]: unknown;
             };
-            surprisal?: components["schemas"]["Array"] | null;
-            top?: components["schemas"]["LensTop"] | null;
+            surprisal: components["schemas"]["Array"] | null;
+            top: components["schemas"]["LensTop"] | null;
             /** Focus */
-            focus?: number | null;
+            focus: number | null;
             /** Answer */
-            answer?: string | null;
+            answer: string | null;
             /** Metric */
-            metric?: string | null;
+            metric: string | null;
             /** Clean */
-            clean?: number | null;
+            clean: number | null;
             /** Corrupted */
-            corrupted?: number | null;
+            corrupted: number | null;
             /** Neurons */
-            neurons?: {
+            neurons: {
                 [key: string]: components["schemas"]["Writes"];
             };
+        };
+        /**
+         * LookRequest
+         * @description A look at a prompt.
+         */
+        LookRequest: {
+            /** Model */
+            model: string;
+            /** Prompt */
+            prompt: string;
+            /** Subject */
+            subject?: string[];
+            /** Subject Tokens */
+            subject_tokens?: [
+                number,
+                number
+            ][];
+            /** Focus */
+            focus?: string | number | null;
+            /** Answer */
+            answer?: string | number | null;
+            /** Kinds */
+            kinds?: ("block" | "mlp" | "attn" | "head")[];
+            /**
+             * Window
+             * @default 1
+             */
+            window: number;
+            /**
+             * Metric
+             * @default probability
+             * @enum {string}
+             */
+            metric: "probability" | "log_probability" | "logit" | "logit_difference" | "kl";
+            /** Foil */
+            foil?: string | number | null;
+            /**
+             * Direction
+             * @default denoise
+             * @enum {string}
+             */
+            direction: "denoise" | "noise";
+            /**
+             * Engine
+             * @default auto
+             * @enum {string}
+             */
+            engine: "auto" | "replay" | "hooks";
+            /**
+             * Batch Tokens
+             * @default 4096
+             */
+            batch_tokens: number;
+            /** Sigma */
+            sigma?: number | null;
+            /**
+             * Times Std
+             * @default 3
+             */
+            times_std: number;
+            /**
+             * Samples
+             * @default 10
+             */
+            samples: number;
+            /**
+             * Seed
+             * @default 1
+             */
+            seed: number;
+            /**
+             * Rule
+             * @default gaussian
+             * @enum {string}
+             */
+            rule: "gaussian" | "uniform" | "multivariate" | "t";
+            /**
+             * Df
+             * @default 3
+             */
+            df: number;
+            /**
+             * Noise Replaces
+             * @default false
+             */
+            noise_replaces: boolean;
+            /** Counterfactual */
+            counterfactual?: string | null;
+            /** Replace */
+            replace?: string[];
+            /**
+             * Neurons
+             * @default false
+             */
+            neurons: boolean;
+            /**
+             * Method
+             * @default auto
+             * @enum {string}
+             */
+            method: "auto" | "exact" | "relp" | "ig" | "atp" | "greedy95";
+            /**
+             * Basis
+             * @default neuron
+             * @enum {string}
+             */
+            basis: "neuron" | "coordinate";
+            /**
+             * Rows
+             * @default block
+             * @enum {string}
+             */
+            rows: "block" | "mid" | "attn" | "mlp";
+            /**
+             * Top K
+             * @default 5
+             */
+            top_k: number;
+            /** Targets */
+            targets?: (string | number)[];
+        };
+        /**
+         * ModelInfo
+         * @description A model that the server looks at; `context` is its longest prompt, where it says so.
+         */
+        ModelInfo: {
+            /** Name */
+            name: string;
+            /** Family */
+            family: string;
+            /** Layers */
+            layers: number;
+            /** Heads */
+            heads: number;
+            /** Context */
+            context: number | null;
+        };
+        /**
+         * Models
+         * @description The models that the server was started with.
+         */
+        Models: {
+            /** Models */
+            models: components["schemas"]["ModelInfo"][];
+        };
+        /**
+         * Problem
+         * @description What is wrong: the error's name, a sentence, and the field of the request it is about.
+         */
+        Problem: {
+            /** Type */
+            type: string;
+            /** Message */
+            message: string;
+            /** Field */
+            field: string | null;
+        };
+        /**
+         * Progress
+         * @description How far a job is. `place`: how many jobs are before it; `total` is 0 where it is unknown.
+         */
+        Progress: {
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "queued" | "running" | "done" | "failed" | "cancelled";
+            /** Place */
+            place: number;
+            /** Stage */
+            stage: string;
+            /** Done */
+            done: number;
+            /** Total */
+            total: number;
+            /** Seconds Left */
+            seconds_left: number | null;
+            /** Message */
+            message: string | null;
+        };
+        /**
+         * Refused
+         * @description The body of every answer that is not 2xx.
+         */
+        Refused: {
+            error: components["schemas"]["Problem"];
         };
         /**
          * TokenList
@@ -169,19 +527,6 @@ export interface components {
             labels: string[];
             /** Special */
             special: boolean[];
-        };
-        /** ValidationError */
-        ValidationError: {
-            /** Location */
-            loc: (string | number)[];
-            /** Message */
-            msg: string;
-            /** Error Type */
-            type: string;
-            /** Input */
-            input?: unknown;
-            /** Context */
-            ctx?: Record<string, never>;
         };
         /**
          * Writes
@@ -202,12 +547,193 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
-    f_api_looks__id__get: {
+    models_api_models_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Models"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+        };
+    };
+    defaults_api_defaults_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LookRequest"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+        };
+    };
+    ask_api_looks_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LookRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+        };
+    };
+    result_api_looks__look__get: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                look: string;
             };
             cookie?: never;
         };
@@ -222,13 +748,279 @@ export interface operations {
                     "application/json": components["schemas"]["Document"];
                 };
             };
-            /** @description Validation Error */
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Unprocessable Entity */
             422: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+        };
+    };
+    cancel_api_looks__look__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                look: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Progress"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+        };
+    };
+    events_api_looks__look__events_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                look: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": unknown;
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+        };
+    };
+    card_api_neurons_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CardRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Card"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
                 };
             };
         };

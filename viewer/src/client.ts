@@ -7,7 +7,7 @@ type Schemas = components["schemas"];
 export type Request = Schemas["LookRequest"];
 export type Progress = Schemas["Progress"];
 export type ModelInfo = Schemas["ModelInfo"];
-export type Card = Schemas["CardResponse"];
+export type Card = Schemas["Card"];
 
 export class ServerError extends Error {
   constructor(

@@ -85,7 +85,7 @@ export function palette(scale: Scale, theme: Theme): Palette {
     css: (t) => (Number.isNaN(t) ? EMPTY[theme] : `rgb(${triple(t).join(" ")})`),
     ink: (t) => {
       if (Number.isNaN(t)) return theme === "dark" ? "#e8eaed" : "#22262b";
-      return luminance(triple(t)) > 0.3 ? "#14171a" : "#ffffff";
+      return luminance(triple(t)) > 0.186 ? "#060708" : "#ffffff";
     },
   };
   palettes.set(key, made);

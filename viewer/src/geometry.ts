@@ -111,7 +111,7 @@ export function fitted(
 ): { cellW: number; cellH: number } {
   const cellW = (room.width - MARGIN) / Math.max(1, columnsOf(o));
   const cellH = (room.height - FOOT) / Math.max(1, linesOf(o));
-  return { cellW: Math.min(130, Math.max(34, cellW)), cellH: Math.min(40, Math.max(16, cellH)) };
+  return { cellW: Math.min(130, Math.max(34, cellW)), cellH: Math.min(columnsOf(o) > 24 ? 28 : 40, Math.max(16, cellH)) };
 }
 
 /** The same sizes, `factor` times as large, within reason. */
@@ -125,7 +125,7 @@ export function zoomed(
 
 /** One below the other where half the width is too little for the tokens of either grid. */
 export function isStacked(width: number, columns: number): boolean {
-  return width < 860 || (width - 160) / 2 < 34 * Math.min(columns, 20);
+  return width < 860 || (width - 160) / 2 < 34 * Math.min(columns, 26);
 }
 
 /** Where a card stands beside a cell without leaving the room. */

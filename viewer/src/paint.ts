@@ -165,12 +165,12 @@ function paintTexts(context: CanvasRenderingContext2D, scene: Scene, part: Part)
       const text = inside(look, grid, cell);
       if (!text) continue;
       const star = isLens && isRight(doc, look, cell);
-      const shown = fittedText(context, text, g.cellW - (star ? 14 : 6));
+      const shown = fittedText(context, text, g.cellW - 4, !isLens);
       const x = (column - part.columns[0] + 0.5) * g.cellW;
       const y = (line - part.lines[0] + 0.5) * g.cellH;
       context.fillStyle = colours.ink(position(grid, strongest(grid.values, cell)));
-      context.fillText(shown, x - (star ? 4 : 0), y);
-      if (star) paintStar(context, x + g.cellW / 2 - 7, y);
+      context.fillText(shown, x, y);
+      if (star) paintStar(context, x + g.cellW / 2 - 6, y - g.cellH / 2 + 6);
     }
 }
 
@@ -178,7 +178,7 @@ function paintStar(context: CanvasRenderingContext2D, x: number, y: number): voi
   context.beginPath();
   for (let i = 0; i < 10; i++) {
     const angle = (Math.PI * i) / 5 - Math.PI / 2;
-    const radius = i % 2 ? 1.8 : 4.4;
+    const radius = i % 2 ? 1.7 : 4;
     context.lineTo(x + radius * Math.cos(angle), y + radius * Math.sin(angle));
   }
   context.closePath();
@@ -187,8 +187,13 @@ function paintStar(context: CanvasRenderingContext2D, x: number, y: number): voi
 
 const widths = new Map<string, number>();
 
-/** The text, or as much of its start as fits. */
-function fittedText(context: CanvasRenderingContext2D, text: string, room: number): string {
+/** The text, or as much of its start as fits (nothing, where only all of it makes sense). */
+function fittedText(
+  context: CanvasRenderingContext2D,
+  text: string,
+  room: number,
+  whole: boolean,
+): string {
   const wide = (some: string) => {
     let width = widths.get(some);
     if (width === undefined) {
@@ -199,6 +204,7 @@ function fittedText(context: CanvasRenderingContext2D, text: string, room: numbe
     return width;
   };
   if (wide(text) <= room) return text;
+  if (whole) return "";
   const letters = [...text];
   for (let n = Math.min(letters.length - 1, Math.ceil(room / 4)); n >= 2; n--) {
     const short = `${letters.slice(0, n).join("")}…`;
@@ -244,13 +250,14 @@ function paintMeans(context: CanvasRenderingContext2D, scene: Scene): void {
   const { columns, lines } = visible(g);
   const right = g.width - MARGIN;
   const bottom = g.height - FOOT;
-  const limit = largest(means.lines, means.columns);
+  const ofLines = largest(means.lines);
+  const ofColumns = largest(means.columns);
   context.save();
   context.beginPath();
   context.rect(right, 0, MARGIN, bottom);
   context.clip();
   for (let line = lines[0]; line < lines[1]; line++)
-    bar(context, grid, theme, means.lines[line]!, limit, {
+    bar(context, grid, theme, means.lines[line]!, ofLines, {
       left: right + 4,
       top: line * g.cellH - g.y + 1,
       width: MARGIN - 8,
@@ -262,7 +269,7 @@ function paintMeans(context: CanvasRenderingContext2D, scene: Scene): void {
   context.rect(0, bottom, right, FOOT);
   context.clip();
   for (let column = columns[0]; column < columns[1]; column++)
-    bar(context, grid, theme, means.columns[column]!, limit, {
+    bar(context, grid, theme, means.columns[column]!, ofColumns, {
       left: column * g.cellW - g.x + 1,
       top: bottom + 4,
       width: Math.max(1, g.cellW - 2),
@@ -273,14 +280,14 @@ function paintMeans(context: CanvasRenderingContext2D, scene: Scene): void {
   context.font = "9px ui-sans-serif, system-ui, sans-serif";
   context.textAlign = "center";
   context.textBaseline = "middle";
-  context.fillText("mean", right + MARGIN / 2, bottom + FOOT / 2 - 5);
-  context.fillText(`≤ ${said(limit, 1)}`, right + MARGIN / 2, bottom + FOOT / 2 + 6);
+  context.fillText("means", right + MARGIN / 2, bottom + 7);
+  context.fillText(`↕ ≤ ${said(ofLines, 1)}`, right + MARGIN / 2, bottom + 18);
+  context.fillText(`↔ ≤ ${said(ofColumns, 1)}`, right + MARGIN / 2, bottom + 29);
 }
 
-function largest(...all: Float64Array[]): number {
+function largest(values: Float64Array): number {
   let found = 0;
-  for (const values of all)
-    for (const value of values) if (Math.abs(value) > found) found = Math.abs(value);
+  for (const value of values) if (Math.abs(value) > found) found = Math.abs(value);
   return found || 1;
 }
 

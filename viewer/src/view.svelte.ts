@@ -4,6 +4,7 @@ import type { Theme } from "./colours";
 import { difference } from "./compare";
 import { type Cell, type Doc, type Grid, type Look, margins, type Side } from "./document";
 import {
+  boxOf,
   columnsOf,
   fitted,
   FOOT,
@@ -103,6 +104,17 @@ export class View {
   fit(): void {
     Object.assign(this, fitted(this.room, this.orientation));
     this.x = this.y = 0;
+    if (this.look.focus !== null) this.reveal({ row: 0, token: this.look.focus });
+  }
+
+  /** Scroll as little as shows a cell (and a little of what comes after it). */
+  reveal(cell: Cell): void {
+    const box = boxOf(this.geometry, cell);
+    const [right, bottom] = [this.room.width - MARGIN, this.room.height - FOOT];
+    if (box.left < 0) this.x += box.left;
+    else if (box.left + box.width > right) this.x += box.left + 1.5 * box.width - right;
+    if (box.top < 0) this.y += box.top;
+    else if (box.top + box.height > bottom) this.y += box.top + 1.5 * box.height - bottom;
   }
 
   /** All columns at once, however small. */

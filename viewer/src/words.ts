@@ -24,7 +24,7 @@ export function inside(look: Look, grid: Grid, cell: Cell): string {
   if (partsOf(grid.values) > 1) return "";
   const value = at(grid.values, cell);
   if (grid.scale !== "diverging" || !(Math.abs(value) >= WORTH_A_NUMBER * grid.high)) return "";
-  return value === 0 ? "" : signed(value, 2);
+  return value === 0 ? "" : signed(value, 2).replace(/^([+−])0\./, "$1.");
 }
 
 export interface Line {

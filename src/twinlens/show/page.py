@@ -29,7 +29,7 @@ _PAGE = """<!doctype html>
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="generator" content="twinlens {version}">
 <title>{title}</title>
-<style>html {{ color-scheme: light dark }} body {{ margin: 0; background: Canvas }}</style>
+<style>html {{ color-scheme: light dark }} body {{ margin: 0; background: Canvas }} #twinlens > * {{ min-height: 100vh }}</style>
 </head>
 <body>
 <div id="twinlens"><noscript>This page needs JavaScript.</noscript></div>
