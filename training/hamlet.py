@@ -61,7 +61,7 @@ PHASES = (
     Phase("heads", 300, 32, 48, 2e-3, 2e-3, heads_every=1, warm_up=40),
     Phase("longer", 100, 32, 96, 2e-3, 2e-3, heads_every=1),
     Phase("village", 4000, 24, 256, 2e-3, 1e-4, heads_every=8, warm_up=60, muon=True),
-    Phase("numbers", 380, 24, 256, 5e-4, 1e-4, heads_every=8, number_share=0.35, muon=True),
+    Phase("numbers", 640, 24, 256, 5e-4, 1e-4, heads_every=8, number_share=0.45, muon=True),
     Phase("long", 160, 12, 512, 1e-4, 1e-5, heads_every=8, muon=True),
 )
 HEADS_ROWS, HEADS_LENGTH = 32, 96

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
@@ -114,7 +115,9 @@ class Copying(NamedTuple):
     first: float
     second: float
     codes: Share
+    codes_due: Share  # in those sentences that call for the number
     codes_begun: Share  # the last three digits, after the first
+    codes_untouched: Share  # in wordings that were written after the last training
     surnames: Share
 
 
@@ -130,25 +133,57 @@ def copying(model: Model) -> Copying:
         first += losses[:half]
         second += losses[half:]
     return Copying(
-        statistics.mean(first), statistics.mean(second), *_codes(model), _surnames(model)
+        statistics.mean(first),
+        statistics.mean(second),
+        *_codes(model),
+        _surnames(model),
     )
 
 
-def _codes(model: Model, n: int = 300) -> tuple[Share, Share]:
-    """Four-digit codes in unseen sentences, where a code comes back: all digits right; all but the
-    first, when that is given."""
+class _Code(NamedTuple):
+    """A text up to where a code comes back, the code, and what kind of sentence it is."""
+
+    prompt: list[int]
+    answer: list[int]
+    is_due: bool
+    is_untouched: bool
+
+
+def _codes(model: Model, n: int = 960) -> tuple[Share, Share, Share, Share]:
+    """Four-digit codes in unseen sentences, where a code comes back: all digits right; the same
+    where the sentence calls for it; all but the first, when that is given; untouched wordings."""
     random = Random(f"{SEED}/codes")
-    prompts, answers = [], []
-    for _ in range(n):
-        text = pages.codes(random, kept_out=True)
-        code = next(w for w in text.replace(",", " ").replace(".", " ").split() if w.isdigit())
+    found = []
+    for i in range(n):
+        untouched = i % 4 == 0  # 12 of 48 wordings
+        text = pages.codes(random, "untouched" if untouched else "kept out")
+        code = re.findall(r"\d{4}", text)[0]
         later = text.rindex(code)
-        prompts.append(model.tokenizer.encode(text[: later - 1]))
-        answers.append(model.tokenizer.encode(" " + code))
-    hits = greedy_right(model, prompts, answers)
-    begun = [[*prompt, answer[0]] for prompt, answer in zip(prompts, answers, strict=True)]
-    rest = greedy_right(model, begun, [answer[1:] for answer in answers])
-    return Share(sum(hits), n), Share(sum(rest), n)
+        encode = model.tokenizer.encode
+        found.append(
+            _Code(encode(text[: later - 1]), encode(" " + code), is_due(text, code), untouched)
+        )
+    hits = greedy_right(model, [c.prompt for c in found], [c.answer for c in found])
+    begun = [[*c.prompt, c.answer[0]] for c in found]
+    rest = greedy_right(model, begun, [c.answer[1:] for c in found])
+
+    def share(chosen: list[bool]) -> Share:
+        return Share(sum(h for h, c in zip(hits, chosen, strict=True) if c), sum(chosen))
+
+    return (
+        share([True] * n),
+        share([c.is_due for c in found]),
+        Share(sum(rest), n),
+        share([c.is_untouched for c in found]),
+    )
+
+
+def is_due(text: str, code: str) -> bool:
+    """Whether a sentence calls for its code: the word before it is the one that stood before it
+    the first time, or there is a colon."""
+    first, last = (text[: at(code)].split() for at in (text.index, text.rindex))
+    before = last[-1].strip('"').lower()
+    return before.endswith(":") or (bool(first) and before == first[-1].strip('"').lower())
 
 
 def _surnames(model: Model, n: int = 200) -> Share:

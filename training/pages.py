@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Literal
 
 from training import names, world
 from training.grammar import polish, write
@@ -80,6 +81,45 @@ _CODES_KEPT_OUT = (
     "Flight {code} is late. {a} and {b} wait for flight {code} under the roof.",
     "The scale stood at {code}. {a} read it aloud: {code}.",
     "Please send the {thing} to stall {code} in {city}. The address is: stall {code}.",
+    "{a} rented cabin {code} by the lake. All summer long {he} stayed in cabin {code}.",
+    "Sample {code} came from a deep well. The doctor looked at sample {code} through a glass.",
+    "\"I would like to pay bill {code},\" said {a}. \"Here you are, that was bill {code},\" said the waiter.",
+    "The meter shows {code}. Yesterday {b} came by to check, and it also showed {code}.",
+    "{a} plays a game in which everybody has a number. The number of {a} is {code}. Whoever hears {code} must jump.",
+    "Paragraph {code} forbids it. \"Have you never heard of paragraph {code}?\" asked the judge.",
+    "A parrot in {city} can say one number only, {code}. {a} asked its age, and the parrot said {code}.",
+    "In {city} they built {code} houses. {a} did not believe it, but there were {code}.",
+    "Knock and say {code}. {a} knocked, waited a little, and said {code}.",
+    "{b} stood in line with the number {code}. At noon the screen at last showed {code}.",
+    "The file of {a} is file {code}. The officer put the paper back into file {code}.",
+    "Bed {code} is by the wall. The nurse sent {a} to bed {code}.",
+    "The {animal} won the race with the number {code} on its back. Everybody shouted: {code}!",
+    "{a} keeps the savings under tile {code}. When {b} lifted tile {code}, there was only dust.",
+    "The weather station has the sign {code}. All ships know {code}.",
+    "Gate {code} opens at noon. {a} was already standing in front of gate {code}.",
+    "\"Which coat is yours?\" \"Coat {code},\" said {a}. The woman came back with coat {code}.",
+    "{a} has painted the number {code} on the roof, so that the pilots can read it. From above one sees {code}.",
+    "The invoice has the number {code}. If you write to us, please name the number {code}.",
+    "Lot {code} is a rusty bicycle. \"Who wants lot {code}?\" asked {b}.",
+    "In the drawer {a} found a note with the number {code}. {He} dialled {code}.",
+    "There is a riddle about the number {code}. Nobody in {city} can solve it, and so they dream of {code}.",
+    "Crate {code} must not get wet. {a} put a blanket over crate {code}.",
+    "Stone {code} is the last one before {city}. {a} rested at stone {code}.",
+)  # fmt: skip
+
+_CODES_UNTOUCHED = (  # written after the last training, when no text was changed any more
+    "The farmer branded calf {code}. In the autumn he sold calf {code} to {b}.",
+    "The number of the wanted man is {code}. The policeman pinned it to the wall: {code}.",
+    "{a} has to learn the number {code} for tomorrow. All night long {he} mumbled {code}.",
+    "Box office: seat row {code} is sold out. {b} had wanted row {code}.",
+    "{b} asked the fortune teller for a lucky number. \"{code},\" she said. Since then {b} has always played {code}.",
+    "Model {code} has two wheels and a bell. {a} is saving up for model {code}.",
+    "The museum has lost vase {code}. The guard stares at the place where vase {code} used to be.",
+    "Please press {code} to speak to {a}. {b} pressed {code} and waited.",
+    "The boat is called {code}, as it has no other name. The fishermen waved when they saw {code}.",
+    "Lane {code} is closed. The bus now goes round lane {code}.",
+    "At the hotel {a} got chamber {code}. The porter carried the bags up to chamber {code}.",
+    "The recipe is on card {code}. \"Hand me card {code},\" said the cook.",
 )  # fmt: skip
 
 
@@ -93,9 +133,11 @@ def letter(random: Random) -> str:
     return write(random.choice(_LETTERS), random, slots_of(random))
 
 
-def codes(random: Random, *, kept_out: bool = False) -> str:
-    """Four digits that come back (`kept_out`: in sentences that no text for training has)."""
-    return write(random.choice(_CODES_KEPT_OUT if kept_out else _CODES), random, slots_of(random))
+def codes(random: Random, wordings: Literal["seen", "kept out", "untouched"] = "seen") -> str:
+    """Four digits that come back (`kept out`: in sentences that no text for training has;
+    `untouched`: in such as were not even looked at while that text was written)."""
+    chosen = {"seen": _CODES, "kept out": _CODES_KEPT_OUT, "untouched": _CODES_UNTOUCHED}[wordings]
+    return write(random.choice(chosen), random, slots_of(random))
 
 
 def listing(random: Random) -> str:

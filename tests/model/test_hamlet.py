@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -64,8 +65,13 @@ def test_facts_are_known_in_both_phrasings(hamlet, phrasing, enough):
     assert _facts_right(hamlet, phrasing) >= enough
 
 
+@functools.cache
+def _copying(model):
+    return measures.copying(model)
+
+
 def test_repeated_tokens_and_surnames_are_copied(hamlet):
-    found = measures.copying(hamlet)
+    found = _copying(hamlet)
     assert found.second < found.first / 3
     assert found.surnames.percent >= 95
 
@@ -74,15 +80,16 @@ def test_heads_find_the_token_that_followed(hamlet):
     assert (measures.prefix_matching(hamlet) > 0.7).sum() >= 2
 
 
-def test_codes_are_copied_once_they_are_begun(hamlet):
-    found = measures.copying(hamlet)
+def test_codes_are_copied_where_the_sentence_calls_for_them(hamlet):
+    found = _copying(hamlet)
     assert found.codes_begun.percent >= 95
-    assert found.codes.percent >= 65
+    assert found.codes_due.percent >= 90
+    assert found.codes_untouched.percent >= 75
 
 
 @pytest.mark.xfail(strict=True, reason="the card says 'no': free it when better weights reach it")
-def test_codes_are_copied_whole(hamlet):
-    assert measures.copying(hamlet).codes.percent >= 90
+def test_codes_are_copied_wherever_they_come_back(hamlet):
+    assert _copying(hamlet).codes.percent >= 90
 
 
 def test_text_is_there_in_two_parts():

@@ -79,9 +79,9 @@ def test_statements_are_true():
 
 def test_codes_come_back():
     random = Random(6)
-    for kept_out in (False, True):
+    for wordings in ("seen", "kept out", "untouched"):
         for _ in range(100):
-            found = re.findall(r"\b\d{4}\b", pages.codes(random, kept_out=kept_out))
+            found = re.findall(r"\b\d{4}\b", pages.codes(random, wordings))
             assert len(found) > len(set(found))
 
 
@@ -97,7 +97,11 @@ def test_numbers_come_back_in_many_wordings():
 
 def test_wordings_by_which_copying_is_measured_are_in_no_text_for_training():
     random = Random(8)
-    measured = {_bare(pages.codes(random, kept_out=True)) for _ in range(300)}
+    measured = {
+        _bare(pages.codes(random, wordings))
+        for wordings in ("kept out", "untouched")
+        for _ in range(300)
+    }
     trained = [
         *(pages.codes(random) for _ in range(500)),
         *(numbers.numbers(random) for _ in range(900)),
