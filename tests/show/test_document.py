@@ -52,9 +52,7 @@ def test_every_number_is_the_result_s(results, look):
         "trace.block": trace.effects(),
     }.items():
         assert np.allclose(read(grid(look, name).values), values, atol=1e-6, equal_nan=True), name
-    assert np.allclose(
-        read(grid(look, "trace.block").details["spread"]), trace.spread(), atol=1e-6
-    )
+    assert np.allclose(read(grid(look, "trace.block").details["spread"]), trace.spread(), atol=1e-6)
     # heads and neurons have no row for the embedding
     assert np.isnan(read(grid(look, "trace.head").values)[0]).all()
     assert np.allclose(read(grid(look, "trace.head").values)[1:], heads.effects(), atol=1e-6)
@@ -111,7 +109,9 @@ def test_it_is_strict_json(results):
 def test_arrays_are_as_small_as_they_can_be(values, dtype, stored):
     made = array(values, dtype)
     assert made.dtype == stored
-    assert np.array_equal(read(made), values.astype(read(made).dtype), equal_nan=stored == "float32")
+    assert np.array_equal(
+        read(made), values.astype(read(made).dtype), equal_nan=stored == "float32"
+    )
 
 
 def test_other_prompts_and_nothing_are_refused(hamlet_model, results):

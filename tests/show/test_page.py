@@ -20,7 +20,9 @@ STORED = re.compile(r'<script type="application/json" id="twinlens-document">(.*
 
 @pytest.fixture(scope="module")
 def view(hamlet_model):
-    return tl.twin(tl.logit_lens(hamlet_model, "A </script><script>alert(1)</script> <img onerror>"))
+    return tl.twin(
+        tl.logit_lens(hamlet_model, "A </script><script>alert(1)</script> <img onerror>")
+    )
 
 
 def test_the_document_comes_back_from_the_page(view, tmp_path):

@@ -29,8 +29,8 @@ class NeuronResult(RestoredResult):
     of the units that were restored after it: `restored` (how many), `pearson`, `spearman`, and
     `recall` (share of the exact top half that the estimate has in its own top half).
 
-    `named[writer]` are the strongest neurons (layer, neuron), and `promoted` and `suppressed[writer]`
-    the ids of the tokens that each of them writes for and against, strongest first.
+    `named[writer]` are the strongest neurons (layer, neuron); `promoted` and `suppressed[writer]`
+    are the ids of the tokens that each of them writes for and against, strongest first.
 
     `basis="neuron"`: a unit is an input of the down-projection; `"coordinate"`: a coordinate of
     what the MLP adds to the residual. `method="greedy95"` holds the scores of the 2022 rule, which

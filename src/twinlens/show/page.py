@@ -25,11 +25,16 @@ _PAGE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<link rel="icon" href="data:,">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="generator" content="twinlens {version}">
 <title>{title}</title>
-<style>html {{ color-scheme: light dark }} body {{ margin: 0; background: Canvas }} #twinlens > * {{ min-height: 100vh }}</style>
+<style>
+html {{ color-scheme: light dark }}
+body {{ margin: 0; background: Canvas }}
+#twinlens > * {{ min-height: 100vh }}
+</style>
 </head>
 <body>
 <div id="twinlens"><noscript>This page needs JavaScript.</noscript></div>

@@ -41,8 +41,8 @@ class TwinView:
         """Write .html, .png, .svg or .pdf; the file appears whole or not at all.
 
         The page (.html) is alive: one file that opens without a network. The others are the whole
-        picture, and need no screen. Raises `InputError` for another ending, `ResultFileError` where the file
-        cannot be written, `MissingExtraError` without matplotlib.
+        picture, and need no screen. Raises `InputError` for another ending, `ResultFileError` where
+        the file cannot be written, `MissingExtraError` where a picture needs matplotlib.
         """
         path = Path(path)
         check_format(path)

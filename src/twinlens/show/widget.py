@@ -6,6 +6,7 @@ Both stand in the output, so that a saved notebook shows the page where no kerne
 from __future__ import annotations
 
 import html
+import importlib.util
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -37,9 +38,7 @@ def frame(page: Page) -> str:
 
 
 def _widget(page: Page) -> Any:
-    try:
-        import anywidget  # noqa: F401
-    except ImportError:
+    if importlib.util.find_spec("anywidget") is None:
         return None
     return _widget_class()(document=page.json())
 

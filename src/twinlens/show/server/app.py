@@ -31,6 +31,7 @@ _INDEX = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<link rel="icon" href="data:,">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>twinlens</title>
 <style>html { color-scheme: light dark } body { margin: 0; background: Canvas }</style>
