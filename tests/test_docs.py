@@ -21,7 +21,7 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     assert blocks
     for block in blocks:
         exec(block, {})
-    assert (tmp_path / "twin.png").stat().st_size > 10_000
+    assert (tmp_path / "twin.html").stat().st_size > 10_000
 
 
 def test_examples_in_docstrings_are_true():

@@ -155,6 +155,16 @@ def test_greedy95_is_the_rule_of_2022(gpt2, basis):
     assert still.scores[1, 0].max() == pytest.approx(still.corrupted)
 
 
+def test_greedy95_needs_no_unit_after_the_focus(gpt2):
+    focus = len(gpt2.encode(PROMPT)) - 3
+    made = tl.neuron_trace(
+        gpt2, PROMPT, SUBJECT, method="greedy95", focus=focus, corruption=NOISE,
+        cells=[(1, focus), (1, focus + 1)],
+    )  # fmt: skip
+    assert np.count_nonzero(made.scores[1, focus]) >= 1
+    assert not made.scores[1, focus + 1].any()
+
+
 def _greedy_by_hand(model, trace, module, basis, token, stop):
     ids, mask = torch.from_numpy(trace.tokens.ids)[None], torch.from_numpy(trace.subject_mask)
     kept: list[torch.Tensor] = []

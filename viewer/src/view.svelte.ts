@@ -169,9 +169,7 @@ export class View {
   }
 
   turn(change: Partial<Kept>): void {
-    const turned = change.transpose !== undefined && change.transpose !== this.transpose;
     Object.assign(this, change);
-    if (turned) this.fit();
     const { flip, transpose, theme } = this;
     try {
       localStorage.setItem(KEPT, JSON.stringify({ flip, transpose, theme } satisfies Kept));

@@ -135,8 +135,9 @@ def _estimated(work: Work, method: Estimate, restored: int) -> Found:
 
 def _greedy(work: Work) -> Found:
     scores = np.where(np.isnan(work.nothing()), np.nan, 0.0)
-    for place in work.asked:  # where nothing changes the first unit is enough
-        scores[*place, work.units.restored_by_greedy(place, 1)] = work.base_score
+    for place in work.asked:  # where nothing changes one unit is enough; after the focus none
+        if place[1] <= work.question.focus:
+            scores[*place, work.units.restored_by_greedy(place, 1)] = work.base_score
     with counting(len(work.reached), "neurons, greedily", work.progress) as advance:
         for place, whole in zip(work.reached, work.units.whole(work.reached), strict=True):
             count, value = work.units.greedy(place, 0.95 * float(whole))
