@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 import twinlens as tl
+from twinlens.run.hooks import mlp_module
 from twinlens.see.estimates import passes_of
 from twinlens.see.measuring import BEST_ESTIMATE
 
@@ -68,7 +69,7 @@ def rows_of(name: str, model: Any, samples: int) -> list[dict]:
         for method, restored in (("atp", 0), ("relp", 0), ("ig", 0), (BEST_ESTIMATE, RESTORED)):
             made = tl.neuron_trace(model, prompt, subject, method=method, restored=restored, **ask)
             row = about | _agreement(made.effects(), exact.effects())
-            passes = passes_of(method) + _replay_passes(made, restored)
+            passes = passes_of(method) + _replay_passes(model, made, restored)
             row |= {"method": f"{method} + {restored} exact" if restored else method}
             found.append(row | {"passes": passes})
     return found
@@ -87,16 +88,22 @@ def _agreement(estimated: np.ndarray, exact: np.ndarray) -> dict:
     }
 
 
-def _replay_passes(made: Any, restored: int) -> float:
-    """Blocks times tokens that the restored neurons needed, in forward passes."""
+def _replay_passes(model: Any, made: Any, restored: int) -> float:
+    """Blocks times tokens that the restored neurons needed, in forward passes.
+
+    The last block's MLP runs at the focus alone; its part of a block is that of its weights.
+    """
     if not restored:
         return 0.0
     n_layers, n_tokens = len(made.layers), made.focus + 1
     first = int(np.flatnonzero(made.subject_mask)[0])
     layers, tokens, _ = np.nonzero(made.exact_mask[:, first:n_tokens])
-    return float(((n_layers - layers - 1) * (n_tokens - first - tokens)).sum()) / (
-        n_layers * n_tokens
-    )
+    rest, blocks = n_tokens - first - tokens, n_layers - layers - 1
+    mlp = mlp_module(model, n_layers - 1)
+    parts = (mlp, model.blocks[-1])
+    weights = [sum(p.numel() for p in part.parameters()) for part in parts]
+    saved = np.where(blocks > 0, weights[0] / weights[1] * (rest - 1), 0.0)
+    return float((blocks * rest - saved).sum()) / (n_layers * n_tokens)
 
 
 def main() -> None:

@@ -57,20 +57,27 @@ def mlp_of_last_token(model: Model, layer: int) -> Generator[None]:
     a last block, of which only the last token is read. Families whose MLP is no module of its own
     are left as they are.
     """
-    path = model.anatomy.path(Site("neuron", layer)) if model.anatomy.has("neuron") else ""
-    holder = path.rpartition(".")[0]
-    if holder == model.anatomy.path(Site("block", layer)) or not holder:
+    mlp = mlp_module(model, layer)
+    if mlp is None:
         yield
         return
 
     def before(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return _in_input(args, kwargs, lambda value: value[:, -1:] if value.dim() == 3 else value)
 
-    handle = model.module(holder).register_forward_pre_hook(before, with_kwargs=True)
+    handle = mlp.register_forward_pre_hook(before, with_kwargs=True)
     try:
         yield
     finally:
         handle.remove()
+
+
+def mlp_module(model: Model, layer: int) -> nn.Module | None:
+    """The module that holds a block's neurons, where that is not the block itself."""
+    if not model.anatomy.has("neuron"):
+        return None
+    holder = model.anatomy.path(Site("neuron", layer)).rpartition(".")[0]
+    return None if holder == model.anatomy.path(Site("block", layer)) else model.module(holder)
 
 
 def _hook(model: Model, site: Site, change: Change, rows: int) -> RemovableHandle:

@@ -24,6 +24,7 @@ from twinlens.model.anatomy import Site
 from twinlens.model.model import Model
 from twinlens.run.batches import in_batches
 from twinlens.run.cells import groups, is_added, start
+from twinlens.run.fused import fused
 from twinlens.run.hooks import IN_MLP, Change, hooked, mlp_of_last_token
 from twinlens.run.passes import Cell, Score, Values
 from twinlens.run.tape import Cache, Tape
@@ -64,7 +65,9 @@ def replay(
 
         def run(chosen: Sequence[int], known: _Known = known) -> tuple[list[int], Tensor]:
             batch = _Batch(model, tape, source, [cells[number] for number in chosen], known)
-            return list(chosen), score(batch.logits()).view(len(chosen), tape.samples)
+            with fused(model):
+                logits = batch.logits()
+            return list(chosen), score(logits).view(len(chosen), tape.samples)
 
         yield from in_batches(ordered, size, run, smaller)
 

@@ -133,13 +133,6 @@ class Units:
         rate = (time.perf_counter() - started) / (len(cells) * self._work(middle))
         return rate * self.n_units * sum(self._work(place) for place in places)
 
-    def forward_passes(self, chosen: Int[np.ndarray, "unit 3"]) -> float:
-        """The cost of restoring units, in forward passes of the base run's size."""
-        if self.used == "hooks":
-            return float(len(chosen))
-        whole = self.model.n_layers * self.tokens
-        return sum(max(0, self._work((layer, t)) - 1) for layer, t, _ in chosen.tolist()) / whole
-
     def _work(self, place: Place) -> int:
         """Blocks times tokens that are run for a unit, and one for the rest."""
         if self.used == "hooks":
