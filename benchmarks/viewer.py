@@ -42,7 +42,10 @@ _PAN = """async (frames) => {
     // the page draws in the next frame: what it does there, up to the message after its paint
     await new Promise((resolve) => requestAnimationFrame(resolve));
     const drawing = performance.now();
-    await new Promise((resolve) => { channel.port1.onmessage = resolve; channel.port2.postMessage(0); });
+    await new Promise((resolve) => {
+      channel.port1.onmessage = resolve;
+      channel.port2.postMessage(0);
+    });
     work.push(performance.now() - drawing);
     between.push((performance.now() - last) / 2);
     last = performance.now();
@@ -58,9 +61,7 @@ def made(tokens: int, top_k: int = 5) -> Any:
     ids = random.randint(0, len(words), tokens)
     labels = tuple(words.convert_ids_to_tokens(ids.tolist()))
     ends = np.cumsum([len(label) for label in labels])
-    listed = Tokens(
-        "".join(labels), ids, labels, np.r_[0, ends[:-1]], ends, np.zeros(tokens, bool)
-    )
+    listed = Tokens("".join(labels), ids, labels, np.r_[0, ends[:-1]], ends, np.zeros(tokens, bool))
     shape = (LAYERS + 1, tokens)
     vocabulary = dict(enumerate(words.convert_ids_to_tokens(range(len(words)))))
     common: dict[str, Any] = {
@@ -116,8 +117,8 @@ def main() -> None:
     if given.json:
         print(json.dumps(row))
         return
-    verdicts = ["reached" if row[a] < row[b] else "MISSED" for a, b in
-                (("work_ms", "goal_ms"), ("page_mb", "goal_mb"))]  # fmt: skip
+    pairs = ("work_ms", "goal_ms"), ("page_mb", "goal_mb")
+    verdicts = ["reached" if row[a] < row[b] else "MISSED" for a, b in pairs]
     print(
         f"48 x 400 while panning: {row['work_ms']:.1f} ms of work a frame at the median (goal"
         f" {GOAL_MS:.0f}: {verdicts[0]}), 95 % under {row['work_p95_ms']:.1f} ms;"

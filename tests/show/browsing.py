@@ -17,13 +17,15 @@ _QUIET = (
 
 @contextlib.contextmanager
 def chromium() -> Generator[Any]:
-    """A headless Chromium; skips the test, with the reason, where there is none."""
+    """A headless Chromium with scroll bars, as users have them; skips where there is none."""
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     path = shutil.which("chromium") or shutil.which("google-chrome")
     if path is None:
         pytest.skip("Chromium is not installed: the viewer's flows need it")
     with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(_QUIET))
+        browser = playwright.chromium.launch(
+            executable_path=path, args=list(_QUIET), ignore_default_args=["--hide-scrollbars"]
+        )
         yield browser
         browser.close()
 

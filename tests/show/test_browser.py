@@ -169,6 +169,37 @@ def test_two_looks_and_their_difference(browser, results, hamlet_model, tmp_path
             assert f"{abs(value):.3g}" in told
 
 
+def test_two_traces_on_one_page_keep_their_own_scores(browser, results, hamlet_model, tmp_path):
+    other = tl.causal_trace(hamlet_model, PROMPT, SUBJECT, metric="logit", progress=False)
+    path = tl.twin(*results[:2], other, flip=True).save(tmp_path / "x.html")
+    with opened(browser, path.as_uri(), offline=True) as page:
+        page.wait_for_selector("canvas")
+        assert page.evaluate("window.twinlens.flip") is True
+        page.select_option("[data-test=grid-right]", "trace.block~2")
+        move_to(page, "right", 2, 2)
+        told = page.inner_text("[data-test=card-right]")
+        assert "logit restored" in told
+        assert f"{other.clean:.3g}" in told
+
+
+def test_columns_and_tokens_line_up_where_scroll_bars_take_room(browser, hamlet_model, tmp_path):
+    prompt = " ".join([tl.hamlet.story()] * 2)
+    path = tl.twin(tl.logit_lens(hamlet_model, prompt)).save(tmp_path / "x.html")
+    with opened(browser, path.as_uri(), offline=True) as page:
+        page.wait_for_selector("canvas")
+        page.set_viewport_size({"width": 900, "height": 420})
+        page.evaluate("document.querySelector('.scroller').scrollLeft = 1e6")
+        page.evaluate("document.querySelector('.scroller').scrollTop = 1e6")
+        page.wait_for_timeout(300)
+        last = page.locator("[data-token]").last
+        token, strip = int(last.get_attribute("data-token")), last.bounding_box()["x"]
+        canvas = page.locator("[data-test=canvas-left]").bounding_box()["x"]
+        column = page.evaluate(
+            "(token) => token * window.twinlens.cellW - window.twinlens.x", token
+        )
+        assert abs(canvas + column - strip) < 1
+
+
 def test_a_token_is_text_whatever_it_says(browser, hamlet_model, tmp_path):
     hostile = '<img src=x onerror="alert(1)"> </script><script>alert(2)</script>'
     path = tl.twin(tl.logit_lens(hamlet_model, hostile)).save(tmp_path / "x.html")

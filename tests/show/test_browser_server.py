@@ -81,16 +81,18 @@ def test_ask_point_drag_and_compare(page):
     page.mouse.up()
     until(page, "window.twinlens.doc.looks.length === 2")
     settled(page)
-    page.get_by_role("radio", name="B: hamlet").click()
+    assert page.evaluate("window.twinlens.choice") == 1  # the new one is shown
     assert page.evaluate(subject) == 3
     page.click("[data-test=difference]")
     move_to(page, "right", 2, 2)
     assert "A − B" in page.inner_text("[data-test=card-right]")
 
-    # a click on a token makes it the focus
+    # a click on a token makes it the focus, of the prompt that is shown
     page.click("[data-test=keep]")
+    page.fill("[data-test=prompt]", "Something else that was not run")
     page.locator("[data-side=left] [data-token='6']").first.click()
-    until(page, "window.twinlens.look.focus === 6")
+    until(page, "window.twinlens.focus === 6")
+    assert page.input_value("[data-test=prompt]") == PROMPT
 
 
 def test_neurons_and_what_they_write(page):

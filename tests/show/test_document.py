@@ -91,6 +91,21 @@ def test_a_large_map_keeps_the_strongest_of_each_cell(results, monkeypatch):
         assert np.allclose(effects[cell][numbers[cell]], kept[cell], atol=1e-6)
 
 
+def test_results_of_one_kind_stand_side_by_side_each_with_its_own_scores(hamlet_model, results):
+    prompt, subject = "The Silent Tower is in the city of", "Silent Tower"
+    other = tl.causal_trace(hamlet_model, prompt, subject, metric="logit", progress=False)
+    made = document({"x": [*results[:2], other]}).looks[0]
+    ids = [one.id for one in made.grids]
+    assert len(set(ids)) == len(ids)
+    first, second = (grid(made, name) for name in ("trace.block", "trace.block~2"))
+    assert (first.asked.metric, second.asked.metric) == ("probability", "logit")
+    assert second.asked.clean == pytest.approx(other.clean)
+    assert np.allclose(read(second.values), other.effects(), atol=1e-4)
+    doubled = tl.logit_lens(hamlet_model, prompt, targets=[" Pellam", " Pellam"])
+    ids = [one.id for one in document({"x": [doubled]}).looks[0].grids]
+    assert len(set(ids)) == len(ids)
+
+
 def test_it_is_strict_json(results):
     text = json.dumps(dataclasses.asdict(document({"x": results})), allow_nan=False)
     assert json.loads(text)["looks"][0]["rows"][0] == "embed"

@@ -135,7 +135,22 @@ def test_two_clients_share_a_look_and_one_may_leave(slow):
     assert steps.finished == 1
 
 
-def test_cancelling_stops_the_stream_of_everyone(slow):
+def test_one_s_cancel_leaves_the_look_to_the_others(slow):
+    client, steps, jobs = slow
+    name = client.post("/api/looks", json=LOOK).json()["id"]
+    assert steps.began.wait(PATIENCE)
+    with httpx.Client(base_url=client.base_url) as other, listening(client, name) as told:
+        next(told)
+        with listening(other, name) as also:
+            next(also)
+            assert len(jobs.find(name).listeners) == 2
+            assert client.delete(f"/api/looks/{name}").json()["state"] == "running"
+            steps.go.release(100)
+            assert [now["state"] for now in also][-1] == "done"
+    assert steps.finished == 1
+
+
+def test_cancelling_stops_the_work_and_the_stream(slow):
     client, steps, _jobs = slow
     name = client.post("/api/looks", json=LOOK).json()["id"]
     assert steps.began.wait(PATIENCE)

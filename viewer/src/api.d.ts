@@ -174,6 +174,27 @@ export interface components {
             data: string;
         };
         /**
+         * Asked
+         * @description What a grid of effects is about: the scores with nothing restored, and of what they are.
+         */
+        Asked: {
+            /** Metric */
+            metric: string;
+            /**
+             * Direction
+             * @enum {string}
+             */
+            direction: "denoise" | "noise";
+            /** Focus */
+            focus: number;
+            /** Answer */
+            answer: string;
+            /** Clean */
+            clean: number | null;
+            /** Corrupted */
+            corrupted: number | null;
+        };
+        /**
          * Card
          * @description What a neuron writes, and with a prompt when it is active.
          */
@@ -207,7 +228,7 @@ export interface components {
         };
         /**
          * Document
-         * @description Everything that a page shows.
+         * @description Everything that a page shows, and how it is shown at first.
          */
         Document: {
             /** Schema Version */
@@ -217,6 +238,16 @@ export interface components {
             tokens: components["schemas"]["TokenList"];
             /** Looks */
             looks: components["schemas"]["Look"][];
+            /**
+             * Flip
+             * @default false
+             */
+            flip: boolean;
+            /**
+             * Transpose
+             * @default false
+             */
+            transpose: boolean;
         };
         /**
          * Grid
@@ -258,6 +289,7 @@ export interface components {
             details: {
                 [key: string]: components["schemas"]["Array"];
             };
+            asked: components["schemas"]["Asked"] | null;
         };
         /**
          * LensTop
@@ -315,14 +347,6 @@ export interface components {
             top: components["schemas"]["LensTop"] | null;
             /** Focus */
             focus: number | null;
-            /** Answer */
-            answer: string | null;
-            /** Metric */
-            metric: string | null;
-            /** Clean */
-            clean: number | null;
-            /** Corrupted */
-            corrupted: number | null;
             /** Neurons */
             neurons: {
                 [key: string]: components["schemas"]["Writes"];

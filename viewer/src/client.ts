@@ -47,27 +47,42 @@ export class Client {
     if (stop.aborted) cancel();
     stop.addEventListener("abort", cancel, { once: true });
     try {
-      await this.#done(id, onProgress);
+      await this.#done(id, onProgress, stop);
     } finally {
       stop.removeEventListener("abort", cancel);
     }
     return this.#ask("GET", `/looks/${id}`);
   }
 
-  #done(id: string, onProgress: (progress: Progress) => void): Promise<void> {
+  #done(
+    id: string,
+    onProgress: (progress: Progress) => void,
+    stop: AbortSignal,
+  ): Promise<void> {
     return new Promise((resolve, reject) => {
+      let failures = 0; // of the connection, one after the other
       const events = new EventSource(`${this.base}/looks/${id}/events`);
+      const leave = () => {
+        events.close();
+        reject(new Cancelled());
+      };
+      if (stop.aborted) return leave();
+      stop.addEventListener("abort", leave, { once: true });
+      events.onopen = () => (failures = 0);
       events.addEventListener("progress", (event) => {
         const progress = JSON.parse((event as MessageEvent<string>).data) as Progress;
         onProgress(progress);
         if (progress.state === "queued" || progress.state === "running") return;
         events.close();
         if (progress.state === "done") resolve();
-        else if (progress.state === "cancelled") reject(new Cancelled());
+        else if (progress.state === "cancelled")
+          reject(new ServerError("it was cancelled elsewhere; run it again"));
         else reject(new ServerError(progress.message ?? "it failed"));
       });
       events.onerror = () => {
-        if (events.readyState !== EventSource.CLOSED) return; // it tries again by itself
+        failures++;
+        if (events.readyState !== EventSource.CLOSED && failures < 3) return; // it tries again
+        events.close();
         reject(new ServerError("the server is gone; is `twinlens serve` still running?"));
       };
     });

@@ -9,7 +9,15 @@ export function difference(a: Look, b: Look): Look {
       ? [differenceOf(grid, other, a.name, b.name)]
       : [];
   });
-  return { ...a, name: `${a.name} − ${b.name}`, grids };
+  // what belongs to one of them alone would read as if it were the difference's
+  return { ...a, raw: { ...a.raw, notes: [], neurons: {} }, name: `${a.name} − ${b.name}`, grids, top: null };
+}
+
+function bothExact(a: Grid, b: Grid): Record<string, Numbers> {
+  const [one, other] = [a.details["exact"], b.details["exact"]];
+  if (!one || !other) return {};
+  const data = Uint8Array.from(one.data, (exact, i) => exact & (other.data[i] ?? 0));
+  return { exact: { shape: one.shape, data } };
 }
 
 function sameShape(a: Numbers, b: Numbers): boolean {
@@ -28,11 +36,15 @@ function differenceOf(a: Grid, b: Grid, nameA: string, nameB: string): Grid {
     ...a,
     title: `${a.title}: ${nameA} − ${nameB}`,
     subtitle: `${nameA}: ${a.subtitle}. ${nameB}: ${b.subtitle}`,
-    meaning: `difference of: ${a.meaning}`,
+    meaning:
+      a.meaning === b.meaning
+        ? `difference of: ${a.meaning}`
+        : `${nameA}: ${a.meaning}; less ${nameB}: ${b.meaning}`,
     scale: partsOf(a.values) > 1 && a.parts === "unit" ? "symlog" : "diverging",
     low: -(limit || 1),
     high: limit || 1,
     values: { shape: a.values.shape, data },
-    details: { a: a.values, b: b.values },
+    details: { a: a.values, b: b.values, ...bothExact(a, b) },
+    asked: null,
   };
 }

@@ -8,6 +8,7 @@ export type RawLook = Schemas["Look"];
 export type RawGrid = Schemas["Grid"];
 export type RawArray = Schemas["Array"];
 export type Scale = RawGrid["scale"];
+export type Asked = Schemas["Asked"];
 export type Side = RawGrid["side"];
 
 export const SCHEMA_VERSION = 1;
@@ -35,6 +36,7 @@ export interface Grid {
   readonly values: Numbers;
   readonly parts: RawGrid["parts"];
   readonly details: Readonly<Record<string, Numbers>>;
+  readonly asked: Asked | null;
 }
 
 export interface Look {
@@ -88,7 +90,7 @@ function decodeLook(raw: RawLook): Look {
 function decodeGrid(raw: RawGrid): Grid {
   const details: Record<string, Numbers> = {};
   for (const [name, array] of Object.entries(raw.details ?? {})) details[name] = numbers(array);
-  return { ...raw, parts: raw.parts ?? "none", values: numbers(raw.values), details };
+  return { ...raw, parts: raw.parts ?? "none", values: numbers(raw.values), details, asked: raw.asked ?? null };
 }
 
 export function numbers(raw: RawArray): Numbers {

@@ -15,7 +15,10 @@ declare global {
 export function show(target: HTMLElement, raw: RawDocument | null, client: Client | null): () => void {
   const expose = (view: View) => (window.twinlens = view);
   const app = mount(App, { target, props: { raw, client, expose } });
-  return () => void unmount(app);
+  return () => {
+    delete window.twinlens;
+    void unmount(app);
+  };
 }
 
 interface WidgetModel {
@@ -42,8 +45,8 @@ export function render({ model, el }: { model: WidgetModel; el: HTMLElement }): 
 export default { render };
 
 const target = document.getElementById("twinlens");
-if (target) {
-  const stored = document.getElementById("twinlens-document")?.textContent;
-  const server = target.dataset["server"];
+const stored = document.getElementById("twinlens-document")?.textContent;
+const server = target?.dataset["server"];
+if (target && (stored || server)) {
   show(target, stored ? (JSON.parse(stored) as RawDocument) : null, server ? new Client(server) : null);
 }

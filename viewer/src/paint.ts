@@ -15,8 +15,8 @@ import {
 } from "./geometry";
 import { inside } from "./words";
 
-const TILE = 16; // columns and lines of a tile
-const MOST_TILES = 160;
+const TILE = 512; // pixels of a tile at most, across and down
+const MOST_PIXELS = 48e6; // of all tiles of a grid
 export const FONT = "11px ui-sans-serif, system-ui, 'Segoe UI', Roboto, 'Noto Sans', sans-serif";
 export const STAR: Record<Theme, string> = { light: "#c2187a", dark: "#ff7ac2" };
 export const FOCUS: Record<Theme, string> = { light: "#0b6b3a", dark: "#4fd08a" };
@@ -29,6 +29,7 @@ export interface Scene {
   readonly theme: Theme;
   readonly geometry: Geometry;
   readonly means: { lines: Float64Array; columns: Float64Array };
+  readonly focus: number | null;
   readonly current: Cell | null;
   readonly pinned: Cell | null;
 }
@@ -36,6 +37,7 @@ export interface Scene {
 /** Tiles of one grid, made when they are first seen. */
 export class Tiles {
   #made = new Map<string, HTMLCanvasElement>();
+  #pixels = 0;
   #of: unknown[] = [];
 
   /** Forget everything that was made for another grid, size, theme or orientation. */
@@ -43,6 +45,7 @@ export class Tiles {
     if (key.length === this.#of.length && key.every((part, i) => part === this.#of[i])) return;
     this.#of = key;
     this.#made.clear();
+    this.#pixels = 0;
   }
 
   at(key: string, make: () => HTMLCanvasElement): HTMLCanvasElement {
@@ -51,9 +54,14 @@ export class Tiles {
       this.#made.delete(key); // so that the oldest in use go last
     } else {
       tile = make();
-      if (this.#made.size >= MOST_TILES) this.#made.delete(this.#made.keys().next().value!);
+      this.#pixels += tile.width * tile.height;
     }
     this.#made.set(key, tile);
+    for (const [old, kept] of this.#made) {
+      if (this.#pixels <= MOST_PIXELS || kept === tile) break;
+      this.#made.delete(old);
+      this.#pixels -= kept.width * kept.height;
+    }
     return tile;
   }
 }
@@ -86,11 +94,13 @@ function paintTiles(
 ): void {
   const { geometry: g } = scene;
   const { columns, lines } = visible(g);
-  for (let i = Math.floor(lines[0] / TILE); i * TILE < lines[1]; i++)
-    for (let j = Math.floor(columns[0] / TILE); j * TILE < columns[1]; j++) {
+  const across = Math.max(1, Math.floor(TILE / g.cellW));
+  const down = Math.max(1, Math.floor(TILE / g.cellH));
+  for (let i = Math.floor(lines[0] / down); i * down < lines[1]; i++)
+    for (let j = Math.floor(columns[0] / across); j * across < columns[1]; j++) {
       const part: Part = {
-        columns: [j * TILE, Math.min((j + 1) * TILE, columnsOf(g))],
-        lines: [i * TILE, Math.min((i + 1) * TILE, linesOf(g))],
+        columns: [j * across, Math.min((j + 1) * across, columnsOf(g))],
+        lines: [i * down, Math.min((i + 1) * down, linesOf(g))],
       };
       const width = (part.columns[1] - part.columns[0]) * g.cellW;
       const height = (part.lines[1] - part.lines[0]) * g.cellH;
@@ -214,9 +224,9 @@ function fittedText(
 }
 
 function paintMarks(context: CanvasRenderingContext2D, scene: Scene): void {
-  const { geometry: g, theme, current, pinned, look } = scene;
-  if (look.focus !== null) {
-    const box = boxOf(g, { row: 0, token: look.focus });
+  const { geometry: g, theme, current, pinned } = scene;
+  if (scene.focus !== null) {
+    const box = boxOf(g, { row: 0, token: scene.focus });
     context.strokeStyle = FOCUS[theme];
     context.lineWidth = 1.5;
     context.setLineDash([4, 3]);

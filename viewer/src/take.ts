@@ -30,6 +30,7 @@ function sheet(view: View, stacked: boolean): Sheet {
       theme: view.shown,
       geometry,
       means: view.means(grid),
+      focus: view.focus,
       current: null,
       pinned: view.pinned,
     }));
@@ -50,8 +51,8 @@ function sheet(view: View, stacked: boolean): Sheet {
 const INK = { light: "#22262b", dark: "#e6e9ed" };
 const PAPER = { light: "#ffffff", dark: "#0f1215" };
 
-function tokenColour({ look, theme }: Scene, token: number): string {
-  if (token === look.focus) return FOCUS[theme];
+function tokenColour({ look, focus, theme }: Scene, token: number): string {
+  if (token === focus) return FOCUS[theme];
   return look.subject[token] ? SUBJECT[theme] : INK[theme];
 }
 

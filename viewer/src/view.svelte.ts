@@ -2,7 +2,7 @@
 
 import type { Theme } from "./colours";
 import { difference } from "./compare";
-import { type Cell, type Doc, type Grid, type Look, margins, type Side } from "./document";
+import { type Asked, type Cell, type Doc, type Grid, type Look, margins, type Side } from "./document";
 import {
   boxOf,
   columnsOf,
@@ -65,24 +65,28 @@ export class View {
     x: this.x,
     y: this.y,
   });
+  /** The grid whose scores with nothing restored stand above: the right one, where it has them. */
+  asked: Asked | null = $derived(this.right?.asked ?? null);
+  focus: number | null = $derived(this.asked?.focus ?? this.look.focus);
   /** The cell that is told about: under the pointer, else the pinned one. */
   current: Cell | null = $derived(this.hovered ?? this.pinned);
 
   constructor(doc: Doc) {
     this.doc = doc;
     Object.assign(this, kept());
+    if (doc.raw.flip) this.flip = true;
+    if (doc.raw.transpose) this.transpose = true;
   }
 
   /** Another document in the place of this one; what still makes sense stays. */
   show(doc: Doc): void {
-    const sameSize =
-      doc.labels.length === this.doc.labels.length &&
-      doc.looks[0]?.rows.length === this.doc.looks[0]?.rows.length;
+    const before = this.look.rows.length;
+    const tokens = this.doc.labels.length;
     this.doc = doc;
     if (this.choice === "difference" ? doc.looks.length < 2 : this.choice >= doc.looks.length)
       this.choice = 0;
     this.hovered = null;
-    if (!sameSize) {
+    if (doc.labels.length !== tokens || this.look.rows.length !== before) {
       this.pinned = null;
       this.fit();
     }
@@ -104,7 +108,7 @@ export class View {
   fit(): void {
     Object.assign(this, fitted(this.room, this.orientation));
     this.x = this.y = 0;
-    if (this.look.focus !== null) this.reveal({ row: 0, token: this.look.focus });
+    if (this.focus !== null) this.reveal({ row: 0, token: this.focus });
   }
 
   /** Scroll as little as shows a cell (and a little of what comes after it). */
@@ -147,7 +151,7 @@ export class View {
     const { rows, tokens, flip, transpose } = this.orientation;
     const from = this.pinned ?? {
       row: rows - 1,
-      token: Math.min(tokens - 1, this.look.focus ?? tokens - 1),
+      token: Math.min(tokens - 1, this.focus ?? tokens - 1),
     };
     if (!this.pinned) {
       this.pinned = from;

@@ -9,9 +9,9 @@ import {
   isRight,
   labelOf,
   type Look,
+  meanAt,
   partsAt,
   partsOf,
-  strongest,
   topOf,
 } from "./document";
 
@@ -57,18 +57,20 @@ function ofLens(doc: Doc, look: Look, grid: Grid, cell: Cell): Line[] {
 
 function ofTrace(look: Look, grid: Grid, cell: Cell): Line[] {
   if (grid.details["a"]) return ofDifference(grid, cell);
-  if (grid.parts === "unit")
-    return strongUnits(grid, cell, 5).map((unit) => ({
+  if (grid.parts === "unit") {
+    const units = strongUnits(grid, cell, 5).map((unit) => ({
       name: `${unitName(look, cell, unit.unit)}${unit.exact ? "" : " (estimated)"}`,
       value: signed(unit.effect),
     }));
-  if (grid.parts === "head") return ofHeads(grid, cell);
+    return [...units, ...runs(grid)];
+  }
+  if (grid.parts === "head") return [...ofHeads(grid, cell), ...runs(grid)];
   const found: Line[] = [{ name: "effect", value: signed(at(grid.values, cell)) }];
   const { score, spread } = grid.details;
   if (spread && Number.isFinite(at(spread, cell)))
     found.push({ name: "spread over samples", value: `± ${said(at(spread, cell), 2)}` });
-  if (score) found.push({ name: `${metric(look)} restored`, value: said(at(score, cell)) });
-  return [...found, ...runs(look)];
+  if (score) found.push({ name: `${metric(grid)} ${done(grid)}`, value: said(at(score, cell)) });
+  return [...found, ...runs(grid)];
 }
 
 function ofHeads(grid: Grid, cell: Cell): Line[] {
@@ -85,24 +87,31 @@ function ofHeads(grid: Grid, cell: Cell): Line[] {
 
 function ofDifference(grid: Grid, cell: Cell): Line[] {
   return [
-    { name: "A", value: said(strongest(grid.details["a"]!, cell)) },
-    { name: "B", value: said(strongest(grid.details["b"]!, cell)) },
-    { name: "A − B", value: signed(strongest(grid.values, cell)) },
+    ...(partsOf(grid.values) > 1 ? [{ name: "means over the cell", value: "" }] : []),
+    ...["a", "b"].map((name) => ({
+      name: name.toUpperCase(),
+      value: said(meanAt(grid.details[name]!, cell)),
+    })),
+    { name: "A − B", value: signed(meanAt(grid.values, cell)) },
   ];
 }
 
 /** The scores with nothing restored. */
-export function runs(look: Look): Line[] {
-  const { clean, corrupted } = look.raw;
-  if (clean == null || corrupted == null) return [];
+export function runs({ asked }: Grid): Line[] {
+  if (asked?.clean == null || asked.corrupted == null) return [];
+  const { clean, corrupted } = asked;
   return [
     { name: "clean", value: said(clean) },
     { name: "corrupted", value: said(corrupted) },
   ];
 }
 
-function metric(look: Look): string {
-  return (look.raw.metric ?? "score").replaceAll("_", " ");
+export function metric({ asked }: Grid): string {
+  return (asked?.metric ?? "score").replaceAll("_", " ");
+}
+
+function done({ asked }: Grid): string {
+  return asked?.direction === "noise" ? "corrupted here" : "restored";
 }
 
 export interface Unit {

@@ -18,11 +18,15 @@ const grid = {
   meaning: "what it means",
   parts: "none" as const,
   details: {},
+  asked: null,
 };
+const asked = { metric: "probability", direction: "denoise" as const, focus: 2, answer: "z", clean: 0.9, corrupted: 0.1 };
 
 /** Two rows, three tokens: "a", "<img onerror=x>", "b". */
 export function raw(scale = 1): RawDocument {
   return {
+    flip: false,
+    transpose: false,
     schema_version: 1,
     twinlens: "0",
     tokens: { text: "a<img onerror=x>b", ids: [5, 6, 7], labels: ["a", "<img onerror=x>", "b"], special: [false, false, false] },
@@ -33,10 +37,6 @@ export function raw(scale = 1): RawDocument {
         vocabulary: { "5": "a", "6": "<img onerror=x>", "7": "b", "9": "z" },
         subject: [true, false, false],
         focus: 2,
-        answer: "z",
-        metric: "probability",
-        clean: 0.9,
-        corrupted: 0.1,
         notes: [],
         settings: [],
         provenance: {},
@@ -50,10 +50,10 @@ export function raw(scale = 1): RawDocument {
         grids: [
           { ...grid, id: "lens", side: "left", name: "probability", scale: "sequential", low: 0, high: 1,
             values: floats([0, 0.1, 0.2, 0.3, 0.4, 0.5], [2, 3]) },
-          { ...grid, id: "trace.block", side: "right", name: "block", scale: "diverging", low: -0.8, high: 0.8,
+          { ...grid, asked, id: "trace.block", side: "right", name: "block", scale: "diverging", low: -0.8, high: 0.8,
             values: floats([0.8 * scale, 0, 0, 0.01, NaN, -0.4], [2, 3]),
             details: { score: floats([0.9, 0.1, 0.1, 0.11, 0.1, 0], [2, 3]), spread: floats([0.02, 0, 0, 0, 0, 0], [2, 3]) } },
-          { ...grid, id: "neurons.map", side: "right", name: "neuron map", scale: "symlog", low: -1, high: 1, parts: "unit",
+          { ...grid, asked, id: "neurons.map", side: "right", name: "neuron map", scale: "symlog", low: -1, high: 1, parts: "unit",
             values: floats([...Array(6)].flatMap((_, cell) => [cell / 10, -1, 0.001, 0]), [2, 3, 4]),
             details: { exact: { dtype: "uint8", shape: [2, 3, 4], data: btoa(String.fromCharCode(...Array(24).fill(0).map((_, i) => Number(i % 4 === 1)))) } } },
         ],

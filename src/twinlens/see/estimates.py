@@ -16,7 +16,7 @@ from torch import Tensor
 
 from twinlens.model.anatomy import Site, SiteKind
 from twinlens.model.model import Model
-from twinlens.run.batches import in_batches
+from twinlens.run.batches import Progress, counting, in_batches
 from twinlens.run.hooks import Change, hooked, hooked_embedding
 from twinlens.run.linear import linearised
 from twinlens.run.passes import Inputs, Score, noise_of
@@ -36,6 +36,7 @@ def estimate(
     batch_tokens: int,
     steps: int = STEPS,
     on_smaller: Callable[[int], None] | None = None,
+    progress: Progress = False,
 ) -> Float[Tensor, "layer token unit"]:
     """Estimated change of the metric for every unit of every MLP, averaged over the samples.
 
@@ -51,7 +52,7 @@ def estimate(
     steps = steps if method == "ig" else 1
     sums: list[Tensor] = []
 
-    def work(rows: Sequence[int]) -> None:
+    def work(rows: Sequence[int], advance: Callable[[int], None]) -> None:
         e_base, e_source = from_base[rows[0] : rows[-1] + 1], from_source[rows[0] : rows[-1] + 1]
         here, there = (_values(model, base.ids, e, sites)[0] for e in (e_base, e_source))
         slopes = [torch.zeros_like(value) for value in here]
@@ -60,12 +61,14 @@ def estimate(
             between = e_base + part * (e_source - e_base)
             _, gradients = _values(model, base.ids, between, sites, score, method == "relp")
             slopes = [slope + g / steps for slope, g in zip(slopes, gradients, strict=True)]
+            advance(len(rows))
         made = zip(there, here, slopes, strict=True)
         sums.append(torch.stack([((t - h) * g).double().sum(0).cpu() for t, h, g in made]))
 
     per_batch = max(1, batch_tokens // int(base.ids.shape[1]))
-    for _ in in_batches(range(samples), per_batch, work, on_smaller):
-        pass
+    with counting(samples * steps, f"neurons by {method}", progress) as advance:
+        for _ in in_batches(range(samples), per_batch, lambda r: work(r, advance), on_smaller):
+            pass
     return torch.stack(sums).sum(0) / samples
 
 

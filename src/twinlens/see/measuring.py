@@ -95,7 +95,7 @@ def joint_scores(work: Work) -> Float[np.ndarray, "layer token"]:
     """The score with the whole MLP of each cell restored."""
     joint = work.nothing()[..., 0]
     if reached := work.reached:
-        joint[tuple(np.array(reached).T)] = work.units.whole(reached)
+        joint[tuple(np.array(reached).T)] = work.units.whole(reached, work.progress)
     return joint
 
 
@@ -113,7 +113,7 @@ def _estimated(work: Work, method: Estimate, restored: int) -> Found:
     scores = work.nothing()
     made = estimate(
         work.model, work.runs.base, _source_inputs(work), work.runs.score, work.units.kind, method,
-        batch_tokens=work.batch_tokens,
+        batch_tokens=work.batch_tokens, progress=work.progress,
         on_smaller=lambda n: work.notes.append(f"out of memory: went on with {n} rows a batch"),
     )  # fmt: skip
     scores[:, : made.shape[1]] += made.numpy()
@@ -138,8 +138,9 @@ def _greedy(work: Work) -> Found:
     for place in work.asked:  # where nothing changes one unit is enough; after the focus none
         if place[1] <= work.question.focus:
             scores[*place, work.units.restored_by_greedy(place, 1)] = work.base_score
+    wholes = work.units.whole(work.reached, work.progress)
     with counting(len(work.reached), "neurons, greedily", work.progress) as advance:
-        for place, whole in zip(work.reached, work.units.whole(work.reached), strict=True):
+        for place, whole in zip(work.reached, wholes, strict=True):
             count, value = work.units.greedy(place, 0.95 * float(whole))
             scores[*place, work.units.restored_by_greedy(place, count)] = value
             advance(1)

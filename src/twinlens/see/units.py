@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 
 from twinlens.model.anatomy import Site, SiteKind
 from twinlens.model.model import Model
+from twinlens.run.batches import Progress, counting
 from twinlens.run.engine import Engine, Engines
 from twinlens.run.passes import Cell, Inputs, State, read
 from twinlens.see.runs import Runs
@@ -89,9 +90,10 @@ class Units:
         cells = [self._cell((layer, token), unit) for layer, token, unit in chosen.tolist()]
         return self._scores(self._single, cells, advance)
 
-    def whole(self, places: Sequence[Place]) -> Float[np.ndarray, " place"]:
+    def whole(self, places: Sequence[Place], progress: Progress) -> Float[np.ndarray, " place"]:
         """The metric with the whole MLP of each place restored."""
-        return self._scores(self._whole, [self._mlp(place) for place in places], lambda _: None)
+        with counting(len(places), "whole MLPs", progress) as advance:
+            return self._scores(self._whole, [self._mlp(place) for place in places], advance)
 
     def greedy(self, place: Place, stop: float) -> tuple[int, float]:
         """How many units the 2022 rule restores, and the metric then.

@@ -8,7 +8,9 @@ A document is about one prompt's tokens; each look in it is what one set of resu
 from __future__ import annotations
 
 import base64
+import dataclasses
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -52,6 +54,18 @@ class TokenList:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What a grid of effects is about: the scores with nothing restored, and of what they are."""
+
+    metric: str
+    direction: Literal["denoise", "noise"]
+    focus: int
+    answer: str
+    clean: float | None
+    corrupted: float | None
+
+
+@dataclass(frozen=True)
 class Grid:
     """One grid: `values[row, token]`, or with a last axis of heads or units."""
 
@@ -67,6 +81,7 @@ class Grid:
     values: Array
     parts: Literal["none", "head", "unit"] = "none"
     details: dict[str, Array] = field(default_factory=dict[str, Array])
+    asked: Asked | None = None
 
 
 @dataclass(frozen=True)
@@ -100,25 +115,25 @@ class Look:
     provenance: dict[str, Any]
     surprisal: Array | None = None  # bits
     top: LensTop | None = None
-    focus: int | None = None
-    answer: str | None = None
-    metric: str | None = None
-    clean: float | None = None
-    corrupted: float | None = None
+    focus: int | None = None  # where all results of the look have the same
     neurons: dict[str, Writes] = field(default_factory=dict[str, Writes])  # "layer.unit"
 
 
 @dataclass(frozen=True)
 class Document:
-    """Everything that a page shows."""
+    """Everything that a page shows, and how it is shown at first."""
 
     schema_version: int
     twinlens: str
     tokens: TokenList
     looks: list[Look]
+    flip: bool = False
+    transpose: bool = False
 
 
-def document(looks: Mapping[str, Sequence[Result]]) -> Document:
+def document(
+    looks: Mapping[str, Sequence[Result]], *, flip: bool = False, transpose: bool = False
+) -> Document:
     """The document of some named sets of results, all of the same tokens.
 
     Raises `InputError` where they are not, or where there are none.
@@ -132,7 +147,7 @@ def document(looks: Mapping[str, Sequence[Result]]) -> Document:
         tokens.text, tokens.ids.tolist(), list(tokens.labels), tokens.special.tolist()
     )
     made = [_look(name, of_one) for name, of_one in looks.items()]
-    return Document(SCHEMA, __version__, listed, made)
+    return Document(SCHEMA, __version__, listed, made, flip, transpose)
 
 
 def _look(name: str, results: Sequence[Result]) -> Look:
@@ -142,18 +157,12 @@ def _look(name: str, results: Sequence[Result]) -> Look:
     lenses = [r for r in results if isinstance(r, LensResult)]
     restored = [r for r in results if isinstance(r, RestoredResult)]
     vocabulary = {str(i): label for r in results for i, label in r.vocabulary.items()}
-    asked: dict[str, Any] = {}
-    if restored:
-        first = restored[0]
-        asked = {
-            "focus": first.focus, "answer": first.label(first.answer), "metric": first.metric,
-            "clean": _number(first.clean), "corrupted": _number(first.corrupted),
-        }  # fmt: skip
+    focuses = {r.focus for r in restored}
     return Look(
         name=name,
         rows=list(rows),
         vocabulary=vocabulary,
-        grids=[grid for result in results for grid in _grids(result, rows)],
+        grids=_unlike([grid for result in results for grid in _grids(result, rows)]),
         subject=np.logical_or.reduce([r.subject_mask for r in restored]).tolist()
         if restored
         else [False] * len(results[0].tokens),
@@ -162,9 +171,28 @@ def _look(name: str, results: Sequence[Result]) -> Look:
         provenance=plain(results[0].provenance),
         surprisal=array(lenses[0].surprisal_bits) if lenses else None,
         top=_top(lenses[0], rows) if lenses else None,
+        focus=focuses.pop() if len(focuses) == 1 else None,
         neurons=_writes([r for r in results if isinstance(r, NeuronResult)]),
-        **asked,
     )
+
+
+def _unlike(grids: Sequence[Grid]) -> list[Grid]:
+    """The grids with ids and names of their own, where several results are of one kind."""
+    seen: Counter[str] = Counter()
+    found: list[Grid] = []
+    for grid in grids:
+        seen[grid.id] += 1
+        if (n := seen[grid.id]) > 1:
+            grid = dataclasses.replace(grid, id=f"{grid.id}~{n}", name=f"{grid.name} ({n})")
+        found.append(grid)
+    return found
+
+
+def _asked(result: RestoredResult) -> Asked:
+    return Asked(
+        result.metric, result.direction, result.focus, result.label(result.answer),
+        _number(result.clean), _number(result.corrupted),
+    )  # fmt: skip
 
 
 def _writes(results: Sequence[NeuronResult]) -> dict[str, Writes]:
@@ -188,7 +216,8 @@ def _grids(result: Result, rows: tuple[str, ...]) -> list[Grid]:
 
 
 def _lens_grids(lens: LensResult, rows: tuple[str, ...]) -> list[Grid]:
-    wanted = list(_LENS_GRIDS) + [("probability", t) for t in lens.targets[2:]]
+    extra = dict.fromkeys(lens.targets[2:])
+    wanted = list(_LENS_GRIDS) + [("probability", target) for target in extra]
     if lens.rows in ("attn", "mlp"):
         wanted = [(metric, "final") for metric in CONTRIBUTION_METRICS]
     return [
@@ -219,7 +248,7 @@ def _trace_grid(trace: TraceResult, rows: tuple[str, ...]) -> Grid:
     }
     return _grid(
         trace_panel(trace, rows), f"trace.{trace.kind}", "right", trace.kind,
-        "head" if trace.kind == "head" else "none", details,
+        "head" if trace.kind == "head" else "none", details, asked=_asked(trace),
     )  # fmt: skip
 
 
@@ -232,13 +261,12 @@ def _neuron_grids(result: NeuronResult, rows: tuple[str, ...]) -> list[Grid]:
     grids = [
         _grid(
             panel, "neurons.map", "right", f"{result.basis} map", "unit", details,
-            on_rows(effects, result.layers, rows),
+            on_rows(effects, result.layers, rows), asked=_asked(result),
         )
     ]  # fmt: skip
     for reduce in REDUCTIONS:
-        grids.append(
-            _grid(layer_view(result, rows, reduce), f"neurons.{reduce}", "right", f"layer {reduce}")
-        )
+        view, name = layer_view(result, rows, reduce), f"neurons.{reduce}"
+        grids.append(_grid(view, name, "right", f"layer {reduce}", asked=_asked(result)))
     return grids
 
 
@@ -265,12 +293,14 @@ def _grid(
     parts: Literal["none", "head", "unit"] = "none",
     details: dict[str, Array] | None = None,
     values: np.ndarray | None = None,
+    *,
+    asked: Asked | None = None,
 ) -> Grid:
     return Grid(
         id=name, side=side, name=short, title=panel.title, subtitle=panel.subtitle,
         meaning=panel.meaning, scale=panel.scale, low=panel.low, high=panel.high,
         values=array(panel.values if values is None else values), parts=parts,
-        details=details or {},
+        details=details or {}, asked=asked,
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,14 @@ class TwinView:
         from twinlens.show.document import document
         from twinlens.show.page import Page
 
-        return Page(document({self.results[0].provenance.model: self.results}))
+        looks = {self.results[0].provenance.model: self.results}
+        return Page(document(looks, flip=self.flip, transpose=self.transpose))
+
+    def _repr_png_(self) -> bytes | None:
+        """For readers that show neither widgets nor frames; nothing without matplotlib."""
+        if importlib.util.find_spec("matplotlib") is None:
+            return None
+        return self._render("png", 110)
 
     def _repr_mimebundle_(self, **_: Any) -> Any:
         from twinlens.show.widget import mimebundle

@@ -107,7 +107,7 @@ class Guard:
         if origin is not None and origin not in (f"http://{hosts[0]}", f"https://{hosts[0]}"):
             raise ForeignError("the request comes from another page")
         site, mode = headers.get("sec-fetch-site"), headers.get("sec-fetch-mode")
-        if site == "cross-site" or (site == "same-site" and mode != "navigate"):
+        if site in ("cross-site", "same-site") and mode != "navigate":
             raise ForeignError("the request comes from another site")
 
     def _entrance(self, scope: Scope) -> Response | None:

@@ -151,9 +151,12 @@ class Jobs:
             return self._placed(job)
 
     def cancel(self, job: Job) -> Progress:
-        """End a job that is not finished, for all who asked for it; it stops at its next batch."""
+        """End a job that is not finished; it stops at its next batch.
+
+        Where several listen to it, it goes on for the others: who cancels stops listening.
+        """
         with self._changed:
-            if not job.is_final:
+            if not job.is_final and len(job.listeners) < 2:
                 if job in self._queue:
                     self._queue.remove(job)
                 self._finish(job, "cancelled")
@@ -181,7 +184,9 @@ class Jobs:
         with self._changed:
             self._closed = True
             for job in list(self._known.values()):
-                self.cancel(job)
+                if job in self._queue:
+                    self._queue.remove(job)
+                self._finish(job, "cancelled")
             self._changed.notify_all()
         self._thread.join(patience)
 
@@ -256,8 +261,8 @@ class Jobs:
             if job.is_final:
                 return
             was = job.progress
-            job.progress = Progress(state, 0, was.stage, was.done, was.total, None, message)
             job.result, job.work = result, _nothing  # what the work holds on to can go
+            job.progress = Progress(state, 0, was.stage, was.done, was.total, None, message)
             if state != "done":
                 del self._live[job.key]
             self._tell(job)
