@@ -11,6 +11,8 @@ from twinlens import errors
 
 PUBLIC = {
     "Anatomy",
+    "AttentionResult",
+    "HeadResult",
     "LensResult",
     "Model",
     "NeuronResult",
@@ -18,12 +20,14 @@ PUBLIC = {
     "Replace",
     "TraceResult",
     "__version__",
+    "attention",
     "causal_trace",
     "check",
     "compare",
     "convert",
     "errors",
     "hamlet",
+    "induction",
     "load",
     "logit_lens",
     "neuron_card",
@@ -55,9 +59,11 @@ def test_keyword_names_are_the_same_everywhere():
         "targets", "top_k", "tokenizer", "revision", "device_map", "trust_remote_code", "anatomy",
         "lens_metric", "lens_target", "columns", "crop", "flip", "transpose", "method", "basis",
         "cells", "restored", "keep", "reduce", "tokens", "model", "transposed", "flipped",
+        "heads", "queries", "value_weighted", "sequences", "length", "repeats", "threshold",
     }  # fmt: skip
     functions = (
         tl.load, tl.logit_lens, tl.causal_trace, tl.neuron_trace, tl.check, tl.twin, tl.convert,
+        tl.induction, tl.attention,
     )  # fmt: skip
     for function in functions:
         keywords = {

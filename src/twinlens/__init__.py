@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from twinlens.model.convert import convert as convert
     from twinlens.model.load import load as load
     from twinlens.model.model import Model as Model
+    from twinlens.results import AttentionResult as AttentionResult
+    from twinlens.results import HeadResult as HeadResult
     from twinlens.results import LensResult as LensResult
     from twinlens.results import NeuronResult as NeuronResult
     from twinlens.results import TraceResult as TraceResult
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from twinlens.see.card import neuron_card as neuron_card
     from twinlens.see.corruption import Noise as Noise
     from twinlens.see.corruption import Replace as Replace
+    from twinlens.see.heads import attention as attention
+    from twinlens.see.induction import induction as induction
     from twinlens.see.lens import logit_lens as logit_lens
     from twinlens.see.neurons import neuron_trace as neuron_trace
     from twinlens.see.trace import causal_trace as causal_trace
@@ -33,16 +37,20 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Anatomy": "twinlens.model.anatomy",
+    "AttentionResult": "twinlens.results",
+    "HeadResult": "twinlens.results",
     "LensResult": "twinlens.results",
     "Model": "twinlens.model.model",
     "NeuronResult": "twinlens.results",
     "Noise": "twinlens.see.corruption",
     "Replace": "twinlens.see.corruption",
     "TraceResult": "twinlens.results",
+    "attention": "twinlens.see.heads",
     "causal_trace": "twinlens.see.trace",
     "check": "twinlens.run.check",
     "compare": "twinlens.show.page",
     "convert": "twinlens.model.convert",
+    "induction": "twinlens.see.induction",
     "load": "twinlens.model.load",
     "logit_lens": "twinlens.see.lens",
     "neuron_card": "twinlens.see.card",
@@ -55,6 +63,8 @@ _MODULES = {"errors": "twinlens.errors", "hamlet": "twinlens.model.hamlet"}
 
 __all__ = [
     "Anatomy",
+    "AttentionResult",
+    "HeadResult",
     "LensResult",
     "Model",
     "NeuronResult",
@@ -62,12 +72,14 @@ __all__ = [
     "Replace",
     "TraceResult",
     "__version__",
+    "attention",
     "causal_trace",
     "check",
     "compare",
     "convert",
     "errors",
     "hamlet",
+    "induction",
     "load",
     "logit_lens",
     "neuron_card",

@@ -4,6 +4,7 @@ A result is its arrays, its tokens, its settings and its provenance; no torch, n
 """
 
 from twinlens.results.base import Provenance, Result, Tokens
+from twinlens.results.heads import AttentionResult, HeadResult
 from twinlens.results.lens import LensResult
 from twinlens.results.neurons import NeuronResult
 from twinlens.results.storage import SCHEMA_VERSION, open_result
@@ -11,6 +12,8 @@ from twinlens.results.trace import TraceResult
 
 __all__ = [
     "SCHEMA_VERSION",
+    "AttentionResult",
+    "HeadResult",
     "LensResult",
     "NeuronResult",
     "Provenance",

@@ -17,6 +17,7 @@ from jaxtyping import AbstractArray, jaxtyped
 
 from twinlens.errors import ResultFileError, SchemaVersionError
 from twinlens.results.base import Provenance, Result, Tokens
+from twinlens.results.heads import AttentionResult, HeadResult
 from twinlens.results.lens import LensResult
 from twinlens.results.neurons import NeuronResult
 from twinlens.results.trace import TraceResult
@@ -24,7 +25,8 @@ from twinlens.results.trace import TraceResult
 SCHEMA_VERSION = 1
 _HEADER = "twinlens"
 _CLASSES: dict[str, type[Result]] = {
-    c.kind_of_result: c for c in (LensResult, TraceResult, NeuronResult)
+    c.kind_of_result: c
+    for c in (LensResult, TraceResult, NeuronResult, HeadResult, AttentionResult)
 }
 
 
@@ -45,8 +47,8 @@ def save_result(result: Result, path: Path) -> Path:
 
 
 def open_result(path: str | Path) -> Result:
-    """Read a result that `.save` wrote: a `LensResult`, a `TraceResult` or a
-    `NeuronResult`.
+    """Read a result that `.save` wrote: a `LensResult`, `TraceResult`, `NeuronResult`,
+    `HeadResult` or `AttentionResult`.
 
     Raises `ResultFileError` where the file is missing, damaged or no twinlens result, and
     `SchemaVersionError` where it was written with another version of the schema.
@@ -192,8 +194,9 @@ def _check(result: Result) -> None:
                 if _is_array(hint) and not isinstance(getattr(owner, name), hint):
                     array = getattr(owner, name)
                     raise ValueError(f"{name} is {array.dtype} {array.shape}, not {hint.__name__}")
-    first = next(iter(result._variables().values()))[1]
-    if first.shape[:2] != (len(result.layers), len(result.tokens.ids)):
-        raise ValueError("the arrays and the rows or tokens differ in length")
+    lengths = {"layer": len(result.layers), "token": len(result.tokens.ids)}
+    for dims, array in result._variables().values():
+        if any(lengths.get(d, n) != n for d, n in zip(dims, array.shape, strict=True)):
+            raise ValueError("the arrays and the rows or tokens differ in length")
     if len(result.tokens.labels) != len(result.tokens.ids):
         raise ValueError("tokens and labels differ in number")

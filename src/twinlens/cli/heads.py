@@ -1,0 +1,104 @@
+"""`twinlens heads`: which heads match, copy and look back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from twinlens.cli.app import app
+from twinlens.cli.common import load_model, print_json
+from twinlens.cli.options import ModelOptions, Whole
+
+if TYPE_CHECKING:
+    from twinlens.results import HeadResult
+
+_NAMES = {
+    "prefix_matching": "induction",
+    "copying": "copying",
+    "previous_token": "previous token",
+    "duplicate_token": "duplicate token",
+}
+
+
+@app.command
+def heads(
+    model: str = "hamlet",
+    *,
+    threshold: float = 0.5,
+    sequences: Whole = 10,
+    length: Whole = 25,
+    repeats: Whole = 4,
+    seed: Whole = 1,
+    save: Path | None = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+    load: ModelOptions | None = None,
+) -> None:
+    """Induction heads: which heads, on repeated random tokens, look at what followed last time.
+
+    Parameters
+    ----------
+    model
+        "hamlet" (comes with twinlens), a directory or a hub id.
+    threshold
+        Mean score above which a head is named.
+    sequences
+        Random sequences.
+    length
+        Tokens of one copy.
+    repeats
+        Copies.
+    seed
+        Seed of the random tokens.
+    save
+        File for the result (.safetensors).
+    json
+        Print the result as JSON.
+    """
+    from twinlens.see.induction import induction
+
+    loaded = load_model(model, load or ModelOptions(), quiet=json)
+    result = induction(
+        loaded, sequences=sequences, length=length, repeats=repeats, seed=seed,
+        threshold=threshold, progress=False if json else None,
+    )  # fmt: skip
+    if save is not None:
+        result.save(save)
+    if json:
+        print_json(result.to_dict())
+    else:
+        _print(result)
+
+
+def _print(result: HeadResult) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    console.print("prefix matching (Olsson et al. 2022), layers top to bottom")
+    means = result.mean()
+    grid = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("", *(f"H{head}" for head in range(means.shape[1]))):
+        grid.add_column(column, justify="right")
+    for name, row in zip(result.layers, means, strict=True):
+        grid.add_row(name, *(_cell(float(value), result.threshold) for value in row))
+    console.print(grid)
+    ends = Table(box=None, padding=(0, 2, 0, 0), title="strongest by prefix matching, ± spread")
+    for column in ("head", *(name.replace("_", " ") for name in _NAMES)):
+        ends.add_column(column, justify="left" if column == "head" else "right")
+    scores = [(result.mean(name), result.spread(name)) for name in _NAMES]
+    for head, _ in result.top(8):
+        layer, _, number = head.partition(".H")
+        at = int(layer), int(number)
+        ends.add_row(head, *(f"{mean[at]:.2f} ± {spread[at]:.2f}" for mean, spread in scores))
+    console.print(ends)
+    for name, shown in _NAMES.items():
+        found = ", ".join(result.named[name]) or "none"
+        console.print(f"{shown} heads (above {result.threshold:g}): {found}")
+    for note in result.notes:
+        console.print(f"note: {note}", style="dim", markup=False)
+
+
+def _cell(value: float, threshold: float) -> str:
+    return f"[bold dark_orange3]{value:.2f}[/]" if value > threshold else f"{value:.2f}"

@@ -1,0 +1,44 @@
+"""`twinlens heads` as a user types it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import twinlens as tl
+from twinlens import cli
+
+
+def run(*arguments: str) -> int | str | None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["heads", *arguments])
+    return stop.value.code
+
+
+def test_the_table_names_hamlets_induction_heads(capsys):
+    assert run("--sequences", "3") == 0
+    output, _ = capsys.readouterr()
+    line = next(line for line in output.splitlines() if line.startswith("induction heads"))
+    assert set(line.partition(": ")[2].split(", ")) == {"1.H0", "1.H1", "5.H2", "5.H3"}
+    assert "prefix matching" in output
+
+
+def test_json_and_a_saved_result(capsys, tmp_path):
+    path = tmp_path / "heads.safetensors"
+    assert (
+        run("hamlet", "--sequences", "1", "--threshold", "0.9", "--json", "--save", str(path)) == 0
+    )
+    output, _ = capsys.readouterr()
+    saved = tl.open_result(path)
+    assert json.loads(output) == saved.to_dict()
+    assert saved.threshold == 0.9
+
+
+@pytest.mark.parametrize("wrong", [("--threshold", "3"), ("--length", "900"), ("--repeats", "1")])
+def test_what_cannot_be_asked_is_one_line(capsys, wrong):
+    assert run("hamlet", *wrong) == 2
+    output, messages = capsys.readouterr()
+    assert not output
+    assert messages.startswith("twinlens: ")
+    assert messages.count("\n") == 1
