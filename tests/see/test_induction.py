@@ -10,6 +10,7 @@ import twinlens as tl
 from tests.see.circuit import induction_circuit
 from twinlens.errors import InputError
 from twinlens.results.heads import SCORES
+from twinlens.see import induction as induction_file
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,19 @@ def test_scores_are_means_of_the_plain_patterns(hamlet, of_hamlet):
         np.testing.assert_allclose(score, np.mean(parts, axis=0), atol=1e-5)
 
 
+def test_strips_and_batches_change_nothing(hamlet, of_hamlet, monkeypatch):
+    """Little memory: one sequence a pass, some queries of it at a time."""
+    whole = induction_file.watch_patterns
+    monkeypatch.setattr(induction_file, "_BATCH_TOKENS", 101)
+    monkeypatch.setattr(
+        induction_file, "watch_patterns", lambda *given: whole(*given, numbers=6 * 101 * 40)
+    )
+    found = tl.induction(hamlet, sequences=2)
+    for score in SCORES:
+        again = getattr(found, score)
+        np.testing.assert_allclose(again, getattr(of_hamlet, score)[..., :2], atol=1e-5)
+
+
 def test_copying_by_hand_through_both_norms(make_model):
     """Gemma 2: grouped values, a norm after the attention, gains of 1 + weight."""
     model, length, layer = make_model("gemma2"), 6, 1
@@ -144,6 +158,7 @@ def test_every_family_has_scores_between_zero_and_one(family):
 def test_a_window_that_is_too_short_is_told(make_model):
     found = tl.induction(make_model("mistral"), sequences=1, length=20, repeats=2)
     assert "sliding window" in found.notes[0]
+    assert not tl.induction(make_model("mistral"), sequences=1, length=6, repeats=2).notes
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ class DirectPath:
             )
         self.model, self.sources = model, sources
         self._tail = FrozenTail(model, final.flatten(0, 1), _WHAT)
-        self._scale = self._tail.scale(final)
+        self._scale = self._tail.scale(final).cpu().double()
         weight = cast(Tensor, model.module(model.anatomy.unembed).weight).detach()
         mean = weight.mean(0, dtype=torch.float32).to(weight)
         self._unembed = weight[ids[:, sources].to(weight.device)] - mean
@@ -54,9 +54,12 @@ class DirectPath:
         queries = range(strip.queries.start, strip.queries.stop)
         asked = range(*self.sources.indices(self._scale.shape[1]))
         local = [i for i, query in enumerate(queries) if query in asked]
+        if not local:
+            rows, heads = strip.weights.shape[:2]
+            return torch.zeros(2, heads, rows, dtype=torch.float64)
         norm, scale = self._after_attention(strip)
-        scale = scale[:, local] * self._scale[:, [queries[i] for i in local]].to(scale)
-        looked = strip.weights[:, :, local, self.sources].double()
+        scale = scale[:, local] * self._scale[:, [queries[i] for i in local]]
+        looked = strip.weights[:, :, local, self.sources].cpu().double()
         weight = (looked / scale[:, None]).sum(2)  # [row head token]: how loudly each is said
         found = [
             self._raised_by(strip, head, norm, weight[:, head]) for head in range(weight.shape[1])
@@ -70,9 +73,9 @@ class DirectPath:
         one = torch.ones_like(said[..., :1])
         said = self._tail.before_unembedding(said if norm is None else norm(said, one), one)
         logits = said.to(self._unembed) @ self._unembed.transpose(1, 2)
-        raises = logits.double().clamp(min=0)
+        raises = logits.cpu().double().clamp(min=0)
         own, every = raises.diagonal(dim1=1, dim2=2), raises.sum(-1)
-        return torch.stack([(weight.to(own) * part).sum(-1) for part in (own, every)])
+        return torch.stack([(weight * part).sum(-1) for part in (own, every)])
 
     def _after_attention(
         self, strip: Strip
@@ -81,9 +84,9 @@ class DirectPath:
         inner, outer = (self.model.anatomy.path(Site(k, strip.layer)) for k in ("head", "attn"))
         rows, heads, n_queries, _ = strip.weights.shape
         if inner.startswith(outer + "."):
-            return None, strip.weights.new_ones(rows, n_queries, 1, dtype=torch.float64)
+            return None, torch.ones(rows, n_queries, 1, dtype=torch.float64)
         values = torch.stack([strip.values_of(head) for head in range(heads)], dim=1)
         mixed = (strip.weights @ values).transpose(1, 2).flatten(2)
         made = self.model.module(inner)(mixed)
         norm = FrozenNorm(self.model, self.model.module(outer), made.flatten(0, 1), _WHAT)
-        return norm, norm.scale(made).double()
+        return norm, norm.scale(made).cpu().double()

@@ -5,7 +5,7 @@ The weights of a block are reduced to the chosen heads and queries before the ne
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -61,9 +61,16 @@ def attention(
     require(model, ["head"] if value_weighted else ["block"])
     patterns = np.zeros((len(chosen), len(rows), len(tokens)), np.float32)
     with counting(model.n_layers, "attention", progress) as advance:
+        lengths: dict[tuple[int, int], Tensor] = {}
+
+        def length(strip: Strip, head: int) -> Tensor:
+            if (strip.layer, head) not in lengths:  # the same for all strips of a block
+                written = written_by(model, strip, head)[0]
+                lengths[strip.layer, head] = written.float().norm(dim=-1)
+            return lengths[strip.layer, head]
 
         def keep(strip: Strip) -> None:
-            _keep(model, strip, chosen, rows, patterns, value_weighted)
+            _keep(strip, chosen, rows, patterns, length if value_weighted else None)
             advance(int(strip.queries.stop == len(tokens)))
 
         watch_patterns(model, torch.from_numpy(tokens.ids)[None], keep)
@@ -86,20 +93,23 @@ def written_by(
     """What a head would write of each token if it looked at that token alone: v W_O, no bias."""
     values = strip.values_of(head)[:, tokens]
     width = values.shape[-1]
-    placed = values.new_zeros(*values.shape[:2], strip.weights.shape[1] * width)
-    placed[..., head * width : (head + 1) * width] = values
-    return without_bias(model.module(model.anatomy.path(Site("head", strip.layer))), placed)
+    one = values.new_zeros(width, strip.weights.shape[1] * width)
+    one[:, head * width : (head + 1) * width] = torch.eye(width).to(values)
+    projection = model.module(model.anatomy.path(Site("head", strip.layer)))
+    return values @ without_bias(projection, one)
 
 
 def _keep(
-    model: Model,
     strip: Strip,
     chosen: list[tuple[int, int]],
     rows: list[int],
     patterns: Float[np.ndarray, "head query token"],
-    value_weighted: bool,
+    length: Callable[[Strip, int], Tensor] | None,
 ) -> None:
-    """Write what a strip says of the chosen heads and queries into `patterns`."""
+    """Write what a strip says of the chosen heads and queries into `patterns`.
+
+    `length` gives how much a head writes of each token, where that is to weigh.
+    """
     asked = range(strip.queries.start, strip.queries.stop)
     places = [place for place, row in enumerate(rows) if row in asked]
     if not places:
@@ -109,8 +119,8 @@ def _keep(
         if layer != strip.layer:
             continue
         weights = strip.weights[0, head, local].float()
-        if value_weighted:
-            weights = weights * written_by(model, strip, head)[0].float().norm(dim=-1)
+        if length is not None:
+            weights = weights * length(strip, head)
             total = weights.sum(-1, keepdim=True)
             weights = torch.where(total > 0, weights / total, 0.0)
         patterns[number, places] = weights.cpu().numpy()

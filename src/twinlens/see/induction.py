@@ -113,11 +113,11 @@ class _Scorer:
 
         def keep(strip: Strip) -> None:
             for name, mask in self.targets.items():
-                looked = mask[strip.queries].to(strip.weights)
-                found = torch.einsum("rhqk,qk->hr", strip.weights, looked)
-                self._sums[name][strip.layer][:, at] += found.double().cpu().numpy()
+                looked = mask[strip.queries].float().to(strip.weights.device)
+                found = torch.einsum("rhqk,qk->hr", strip.weights.float(), looked)
+                self._sums[name][strip.layer][:, at] += found.cpu().double().numpy()
             if path is not None:
-                self._raised[:, strip.layer][..., at] += path.raised(strip).cpu().numpy()
+                self._raised[:, strip.layer][..., at] += path.raised(strip).numpy()
 
         watch_patterns(self.model, ids, keep)
         return len(at)
@@ -195,7 +195,7 @@ def _tokens(model: Model, ids: Int[np.ndarray, " token"]) -> Tokens:
 
 def _window_note(model: Model, length: int) -> list[str]:
     window = getattr(model.config, "sliding_window", None)
-    if not window or window > length:
+    if not window or window >= length:
         return []
     return [
         f"blocks with a sliding window see {window} tokens back at most, but copies are {length}"
