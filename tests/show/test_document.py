@@ -12,7 +12,8 @@ import pytest
 import twinlens as tl
 from twinlens.errors import InputError
 from twinlens.show import document as documents
-from twinlens.show.document import Array, array, document
+from twinlens.show.document import array, document
+from twinlens.show.schema import Array, Grid, Look
 
 
 def read(made: Array) -> np.ndarray:
@@ -20,7 +21,7 @@ def read(made: Array) -> np.ndarray:
     return np.frombuffer(base64.b64decode(made.data), dtype).reshape(made.shape)
 
 
-def grid(look: documents.Look, name: str) -> documents.Grid:
+def grid(look: Look, name: str) -> Grid:
     return next(one for one in look.grids if one.id == name)
 
 

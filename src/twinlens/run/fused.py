@@ -1,7 +1,7 @@
 """The same activation in one pass: for GPT-2's GELU, written as eight operations, one kernel.
 
-On a CPU those eight passes over the widest values of a block cost as much as a fifth of its matrix
-products. The values agree to rounding; the plain hooked engine runs the model as it is written.
+On a CPU those eight passes over the widest values of a block take time beside its matrix products.
+The values agree to rounding; the plain hooked engine runs the model as it is written.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""Results as what the page shows: plain values and base64 arrays, one schema for file, notebook
-and server.
-
-A document is about one prompt's tokens; each look in it is what one set of results says of them
-(two looks: a comparison). A look has grids, each a `Panel` with an id, a side and a short name.
-"""
+"""Results as a document: what the page shows, as plain values and base64 arrays."""
 
 from __future__ import annotations
 
@@ -12,8 +7,7 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -25,110 +19,23 @@ from twinlens.results.neurons import REDUCTIONS
 from twinlens.results.storage import plain
 from twinlens.show.neuron_panels import layer_view, map_panel
 from twinlens.show.panels import Panel, lens_panel, on_rows, rows_of, same_prompt, trace_panel
+from twinlens.show.schema import (
+    SCHEMA,
+    Array,
+    Asked,
+    Document,
+    Grid,
+    LensTop,
+    Look,
+    TokenList,
+    Writes,
+)
 
-SCHEMA = 1
 MOST_UNITS = 1_000_000  # numbers of a neuron map; a larger one keeps the strongest of each cell
 _LENS_GRIDS: tuple[tuple[str, str], ...] = (
     ("probability", "final"), ("probability", "next"), ("rank", "final"), ("rank", "next"),
     ("top_probability", "final"), ("entropy", "final"), ("kl_final_to_layer", "final"),
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Array:
-    """Numbers as base64 of little-endian bytes, in C order."""
-
-    dtype: Literal["float32", "int32", "uint16", "uint8"]
-    shape: list[int]
-    data: str
-
-
-@dataclass(frozen=True)
-class TokenList:
-    """The tokens: position and id are the key, labels are for eyes only."""
-
-    text: str
-    ids: list[int]
-    labels: list[str]
-    special: list[bool]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a grid of effects is about: the scores with nothing restored, and of what they are."""
-
-    metric: str
-    direction: Literal["denoise", "noise"]
-    focus: int
-    answer: str
-    clean: float | None
-    corrupted: float | None
-
-
-@dataclass(frozen=True)
-class Grid:
-    """One grid: `values[row, token]`, or with a last axis of heads or units."""
-
-    id: str
-    side: Literal["left", "right"]
-    name: str
-    title: str
-    subtitle: str
-    meaning: str
-    scale: Literal["sequential", "diverging", "log", "symlog"]
-    low: float
-    high: float
-    values: Array
-    parts: Literal["none", "head", "unit"] = "none"
-    details: dict[str, Array] = field(default_factory=dict[str, Array])
-    asked: Asked | None = None
-
-
-@dataclass(frozen=True)
-class LensTop:
-    """The top tokens of every cell of the lens, likeliest first: `ids`, `values[row, token, k]`."""
-
-    unit: Literal["probability", "logit"]
-    ids: Array
-    values: Array
-
-
-@dataclass(frozen=True)
-class Writes:
-    """What a neuron writes: labels of the tokens it promotes and suppresses, strongest first."""
-
-    promotes: list[str]
-    suppresses: list[str]
-
-
-@dataclass(frozen=True)
-class Look:
-    """What one set of results says of the tokens."""
-
-    name: str
-    rows: list[str]
-    vocabulary: dict[str, str]
-    grids: list[Grid]
-    subject: list[bool]
-    notes: list[str]
-    settings: list[dict[str, Any]]
-    provenance: dict[str, Any]
-    surprisal: Array | None = None  # bits
-    top: LensTop | None = None
-    focus: int | None = None  # where all results of the look have the same
-    neurons: dict[str, Writes] = field(default_factory=dict[str, Writes])  # "layer.unit"
-
-
-@dataclass(frozen=True)
-class Document:
-    """Everything that a page shows, and how it is shown at first."""
-
-    schema_version: int
-    twinlens: str
-    tokens: TokenList
-    looks: list[Look]
-    flip: bool = False
-    transpose: bool = False
 
 
 def document(

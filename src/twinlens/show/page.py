@@ -13,7 +13,8 @@ from typing import Any
 
 from twinlens.errors import InputError
 from twinlens.results.storage import replacing
-from twinlens.show.document import Document, document
+from twinlens.show.document import document
+from twinlens.show.schema import Document
 from twinlens.show.twin import TwinView
 
 BUNDLE = Path(__file__).parent / "static" / "twinlens.js"

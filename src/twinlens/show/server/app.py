@@ -19,7 +19,7 @@ from starlette.requests import Request
 
 from twinlens import __version__
 from twinlens.errors import TwinlensError
-from twinlens.show.document import Document
+from twinlens.show.schema import Document
 from twinlens.show.server import replies
 from twinlens.show.server.guard import Guard, Rules
 from twinlens.show.server.jobs import FINAL, Job, Progress
