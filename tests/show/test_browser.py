@@ -150,7 +150,7 @@ def test_what_is_no_document_is_refused_in_words(page, tmp_path):
     page.click("[data-test=menu] summary")
     page.set_input_files("input[type=file]", str(tmp_path / "x.json"))
     page.wait_for_selector("[data-test=error]")
-    assert "schema 1" in page.inner_text("[data-test=error]")
+    assert "schema 2" in page.inner_text("[data-test=error]")
 
 
 def test_two_looks_and_their_difference(browser, results, hamlet_model, tmp_path):

@@ -11,8 +11,9 @@ import pytest
 
 import twinlens as tl
 from twinlens.errors import InputError
-from twinlens.show import document as documents
-from twinlens.show.document import array, document
+from twinlens.show import grids
+from twinlens.show.arrays import array
+from twinlens.show.document import document
 from twinlens.show.schema import Array, Grid, Look
 
 
@@ -44,8 +45,8 @@ def look(results):
 
 def test_every_number_is_the_result_s(results, look):
     lens, trace, heads, units = results
-    assert np.allclose(read(look.top.values), lens.top_probs, atol=1e-7)
-    assert np.array_equal(read(look.top.ids), lens.top_ids)
+    assert np.allclose(read(look.lenses[0].values), lens.top_probs, atol=1e-7)
+    assert np.array_equal(read(look.lenses[0].ids), lens.top_ids)
     for name, values in {
         "lens.block.probability.final": lens.metric("probability"),
         "lens.block.rank.next": lens.metric("rank", "next"),
@@ -81,7 +82,7 @@ def test_what_the_strongest_neurons_write_is_what_their_cards_say(hamlet_model, 
 def test_a_large_map_keeps_the_strongest_of_each_cell(results, monkeypatch):
     units = results[3]
     cells = units.scores.shape[0] * units.scores.shape[1]
-    monkeypatch.setattr(documents, "MOST_UNITS", 10 * cells)
+    monkeypatch.setattr(grids, "MOST_UNITS", 10 * cells)
     made = grid(document({"x": [units]}).looks[0], "neurons.map")
     kept, numbers = read(made.values), read(made.details["unit"])
     assert kept.shape[2] == 10

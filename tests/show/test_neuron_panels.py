@@ -8,7 +8,7 @@ import pytest
 import twinlens as tl
 from tests.conftest import STORY
 from twinlens.show.neuron_panels import pixels
-from twinlens.show.panels import picture
+from twinlens.show.picture import picture
 from twinlens.show.pooling import strongest
 
 NOISE = tl.Noise(samples=2)

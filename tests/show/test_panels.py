@@ -8,7 +8,7 @@ import pytest
 import twinlens as tl
 from tests.conftest import STORY
 from twinlens.errors import InputError
-from twinlens.show.panels import picture
+from twinlens.show.picture import picture
 
 
 def test_both_panels_have_the_same_rows_and_tokens(results):

@@ -7,7 +7,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 import twinlens as tl
-from twinlens.show.panels import picture
+from twinlens.show.picture import picture
 from twinlens.show.table import table
 
 

@@ -195,6 +195,23 @@ export interface components {
             corrupted: number | null;
         };
         /**
+         * Attention
+         * @description How much heads look at tokens: `weights[head, query, token]`; rows sum to one.
+         *
+         *     `heads` are named as everywhere ("1.H0"). Where `tokens` is given, only the strongest weights
+         *     of each row are here, of the tokens at these positions.
+         */
+        Attention: {
+            /** Heads */
+            heads: string[];
+            /** Queries */
+            queries: number[];
+            weights: components["schemas"]["Array"];
+            tokens: components["schemas"]["Array"] | null;
+            /** Value Weighted */
+            value_weighted: boolean;
+        };
+        /**
          * Card
          * @description What a neuron writes, and with a prompt when it is active.
          */
@@ -252,6 +269,11 @@ export interface components {
         /**
          * Grid
          * @description One grid: `values[row, token]`, or with a last axis of heads or units.
+         *
+         *     `side` is where it stands at first, `group` its heading in the list of grids. `columns` names
+         *     the columns where they are not the prompt's tokens, and `column` says what one is (a head).
+         *     `lens` is the id of the lens whose top tokens are the texts of the cells. `marked` says what a
+         *     star means where `details["marked"]` has them.
          */
         Grid: {
             /** Id */
@@ -261,6 +283,8 @@ export interface components {
              * @enum {string}
              */
             side: "left" | "right";
+            /** Group */
+            group: string;
             /** Name */
             name: string;
             /** Title */
@@ -290,12 +314,27 @@ export interface components {
                 [key: string]: components["schemas"]["Array"];
             };
             asked: components["schemas"]["Asked"] | null;
+            /** Columns */
+            columns: string[] | null;
+            /**
+             * Column
+             * @default token
+             */
+            column: string;
+            /** Lens */
+            lens: string | null;
+            /** Marked */
+            marked: string | null;
         };
         /**
          * LensTop
-         * @description The top tokens of every cell of the lens, likeliest first: `ids`, `values[row, token, k]`.
+         * @description A lens' top tokens of every cell, likeliest first: `ids`, `values[row, token, k]`.
          */
         LensTop: {
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
             /**
              * Unit
              * @enum {string}
@@ -344,13 +383,15 @@ export interface components {
                 [key: string]: unknown;
             };
             surprisal: components["schemas"]["Array"] | null;
-            top: components["schemas"]["LensTop"] | null;
+            /** Lenses */
+            lenses: components["schemas"]["LensTop"][];
             /** Focus */
             focus: number | null;
             /** Neurons */
             neurons: {
                 [key: string]: components["schemas"]["Writes"];
             };
+            attention: components["schemas"]["Attention"] | null;
         };
         /**
          * LookRequest

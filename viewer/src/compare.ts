@@ -10,7 +10,7 @@ export function difference(a: Look, b: Look): Look {
       : [];
   });
   // what belongs to one of them alone would read as if it were the difference's
-  return { ...a, raw: { ...a.raw, notes: [], neurons: {} }, name: `${a.name} − ${b.name}`, grids, top: null };
+  return { ...a, raw: { ...a.raw, notes: [], neurons: {} }, name: `${a.name} − ${b.name}`, grids, lenses: [], attention: null };
 }
 
 function bothExact(a: Grid, b: Grid): Record<string, Numbers> {
@@ -46,5 +46,7 @@ function differenceOf(a: Grid, b: Grid, nameA: string, nameB: string): Grid {
     values: { shape: a.values.shape, data },
     details: { a: a.values, b: b.values, ...bothExact(a, b) },
     asked: null,
+    lens: null,
+    marked: null,
   };
 }

@@ -6,26 +6,39 @@ type Schemas = components["schemas"];
 export type RawDocument = Schemas["Document"];
 export type RawLook = Schemas["Look"];
 export type RawGrid = Schemas["Grid"];
+export type RawAttention = Schemas["Attention"];
 export type RawArray = Schemas["Array"];
 export type Scale = RawGrid["scale"];
 export type Asked = Schemas["Asked"];
 export type Side = RawGrid["side"];
 
-export const SCHEMA_VERSION = 1;
+export const SCHEMA_VERSION = 2;
 
 export interface Numbers {
   readonly shape: readonly number[];
   readonly data: Float32Array | Int32Array | Uint16Array | Uint8Array;
 }
 
+/** A place on a grid. Where its columns are no tokens, `space` says whose columns are meant. */
 export interface Cell {
   readonly row: number;
   readonly token: number;
+  readonly space?: string;
+}
+
+/** The top tokens of a lens, likeliest first. */
+export interface Lens {
+  readonly id: string;
+  readonly name: string;
+  readonly unit: "probability" | "logit";
+  readonly ids: Numbers;
+  readonly values: Numbers;
 }
 
 export interface Grid {
   readonly id: string;
   readonly side: Side;
+  readonly group: string;
   readonly name: string;
   readonly title: string;
   readonly subtitle: string;
@@ -37,6 +50,24 @@ export interface Grid {
   readonly parts: RawGrid["parts"];
   readonly details: Readonly<Record<string, Numbers>>;
   readonly asked: Asked | null;
+  /** Names of the columns, where they are not the prompt's tokens; `column` is what one is. */
+  readonly columns: readonly string[] | null;
+  readonly column: string;
+  /** Empty, or the same for all grids with these columns. */
+  readonly space: string;
+  /** The lens whose top tokens stand in the cells. */
+  readonly lens: Lens | null;
+  /** What a star means. */
+  readonly marked: string | null;
+}
+
+/** How much heads look at tokens: `weights[head, query, token]`, or of the tokens that are kept. */
+export interface Attention {
+  readonly heads: readonly string[];
+  readonly queries: readonly number[];
+  readonly weights: Numbers;
+  readonly tokens: Numbers | null;
+  readonly valueWeighted: boolean;
 }
 
 export interface Look {
@@ -47,7 +78,8 @@ export interface Look {
   readonly subject: readonly boolean[];
   readonly focus: number | null;
   readonly surprisal: Numbers | null;
-  readonly top: { unit: "probability" | "logit"; ids: Numbers; values: Numbers } | null;
+  readonly lenses: readonly Lens[];
+  readonly attention: Attention | null;
 }
 
 export interface Doc {
@@ -73,24 +105,49 @@ export function decode(raw: RawDocument): Doc {
 }
 
 function decodeLook(raw: RawLook): Look {
+  const lenses = raw.lenses.map((lens) => ({
+    ...lens,
+    ids: numbers(lens.ids),
+    values: numbers(lens.values),
+  }));
   return {
     raw,
     name: raw.name,
     rows: raw.rows,
-    grids: raw.grids.map(decodeGrid),
+    grids: raw.grids.map((grid) => decodeGrid(grid, lenses)),
     subject: raw.subject,
     focus: raw.focus ?? null,
     surprisal: raw.surprisal ? numbers(raw.surprisal) : null,
-    top: raw.top
-      ? { unit: raw.top.unit, ids: numbers(raw.top.ids), values: numbers(raw.top.values) }
-      : null,
+    lenses,
+    attention: raw.attention ? attentionOf(raw.attention) : null,
   };
 }
 
-function decodeGrid(raw: RawGrid): Grid {
+function decodeGrid(raw: RawGrid, lenses: readonly Lens[]): Grid {
   const details: Record<string, Numbers> = {};
   for (const [name, array] of Object.entries(raw.details ?? {})) details[name] = numbers(array);
-  return { ...raw, parts: raw.parts ?? "none", values: numbers(raw.values), details, asked: raw.asked ?? null };
+  return {
+    ...raw,
+    values: numbers(raw.values),
+    details,
+    space: spaceOf(raw.column, raw.columns),
+    lens: lenses.find((lens) => lens.id === raw.lens) ?? null,
+  };
+}
+
+/** What two grids share whose columns are the same; empty for the prompt's tokens. */
+export function spaceOf(column: string, columns: readonly string[] | null): string {
+  return columns ? `${column}\n${columns.join("\n")}` : "";
+}
+
+function attentionOf(raw: RawAttention): Attention {
+  return {
+    heads: raw.heads,
+    queries: raw.queries,
+    weights: numbers(raw.weights),
+    tokens: raw.tokens ? numbers(raw.tokens) : null,
+    valueWeighted: raw.value_weighted,
+  };
 }
 
 export function numbers(raw: RawArray): Numbers {
@@ -183,18 +240,22 @@ export function labelOf(look: Look, id: number): string {
   return look.raw.vocabulary[String(id)] ?? (id < 0 ? "" : `#${id}`);
 }
 
-/** The top tokens of a cell of the lens, likeliest first. */
-export function topOf(look: Look, cell: Cell): { id: number; label: string; value: number }[] {
-  if (!look.top) return [];
-  const ids = partsAt(look.top.ids, cell);
-  const values = partsAt(look.top.values, cell);
+/** The top tokens of a cell of a lens, likeliest first. */
+export function topOf(
+  look: Look,
+  lens: Lens | null,
+  cell: Cell,
+): { id: number; label: string; value: number }[] {
+  if (!lens) return [];
+  const ids = partsAt(lens.ids, cell);
+  const values = partsAt(lens.values, cell);
   return Array.from(ids, (id, k) => ({ id, label: labelOf(look, id), value: values[k]! })).filter(
     ({ value }) => !Number.isNaN(value),
   );
 }
 
 /** Whether the lens' first token there is the one that really follows. */
-export function isRight(doc: Doc, look: Look, cell: Cell): boolean {
+export function isRight(doc: Doc, lens: Lens | null, cell: Cell): boolean {
   const next = doc.ids[cell.token + 1];
-  return look.top !== null && next !== undefined && at(look.top.ids, cell) === next;
+  return lens !== null && next !== undefined && at(lens.ids, cell) === next;
 }

@@ -1,7 +1,7 @@
 // Draw a grid: tiles of cells, kept while the view pans, and over them what moves with the pointer.
 
 import { EMPTY, palette, position, said, type Theme } from "./colours";
-import { type Cell, type Doc, type Grid, isRight, type Look, strongest } from "./document";
+import { type Cell, type Doc, type Grid, type Look, strongest } from "./document";
 import { pixels } from "./bitmap";
 import {
   boxOf,
@@ -13,7 +13,7 @@ import {
   MARGIN,
   visible,
 } from "./geometry";
-import { inside } from "./words";
+import { inside, isMarked } from "./words";
 
 const TILE = 512; // pixels of a tile at most, across and down
 const MOST_PIXELS = 48e6; // of all tiles of a grid
@@ -165,7 +165,6 @@ export function paintPart(
 function paintTexts(context: CanvasRenderingContext2D, scene: Scene, part: Part): void {
   const { doc, look, grid, geometry: g, theme } = scene;
   const colours = palette(grid.scale, theme);
-  const isLens = grid.side === "left" && !grid.details["a"];
   context.font = FONT;
   context.textBaseline = "middle";
   context.textAlign = "center";
@@ -174,8 +173,8 @@ function paintTexts(context: CanvasRenderingContext2D, scene: Scene, part: Part)
       const cell = cellAt(g, { column, line });
       const text = inside(look, grid, cell);
       if (!text) continue;
-      const star = isLens && isRight(doc, look, cell);
-      const shown = fittedText(context, text, g.cellW - 4, !isLens);
+      const star = isMarked(doc, grid, cell);
+      const shown = fittedText(context, text, g.cellW - 4, !grid.lens);
       const x = (column - part.columns[0] + 0.5) * g.cellW;
       const y = (line - part.lines[0] + 0.5) * g.cellH;
       context.fillStyle = colours.ink(position(grid, strongest(grid.values, cell)));

@@ -1,12 +1,12 @@
 // What can be taken away: the picture as PNG or SVG, the numbers as JSON.
 
 import { palette, position, ticks } from "./colours";
-import { type Grid, isRight, strongest } from "./document";
+import { type Grid, strongest } from "./document";
 import { block } from "./bitmap";
 import { boxOf, cellAt, columnsOf, extent, FOOT, type Geometry, linesOf, MARGIN } from "./geometry";
 import { FOCUS, paintPart, type Scene, STAR, SUBJECT } from "./paint";
 import type { View } from "./view.svelte";
-import { inside } from "./words";
+import { inside, isMarked } from "./words";
 
 const GUTTER = 56;
 const HEAD = 92;
@@ -134,7 +134,7 @@ function cellsAsSvg({ scene, left, top }: Sheet["panels"][number], escape: (t: s
       if (!text) continue;
       const most = Math.max(1, Math.floor(g.cellW / 6.5));
       const shown = [...text].length > most ? `${[...text].slice(0, most - 1).join("")}…` : text;
-      const star = grid.side === "left" && isRight(doc, look, cell) ? `<tspan fill="${STAR[theme]}">★</tspan>` : "";
+      const star = isMarked(doc, grid, cell) ? `<tspan fill="${STAR[theme]}">★</tspan>` : "";
       const ink = colours.ink(position(grid, strongest(grid.values, cell)));
       found.push(
         `<text x="${(x + g.cellW / 2).toFixed(1)}" y="${(y + g.cellH / 2 + 4).toFixed(1)}" font-size="11" text-anchor="middle" fill="${ink}">${escape(shown)}${star}</text>`,

@@ -8,6 +8,7 @@ import {
   type Grid,
   isRight,
   labelOf,
+  type Lens,
   type Look,
   meanAt,
   partsAt,
@@ -17,14 +18,21 @@ import {
 
 const WORTH_A_NUMBER = 0.2; // of the largest effect: from here on a cell shows its number
 
-/** The text inside a cell: the lens' first token, or a large effect. */
+/** The text inside a cell: the lens' first token, or a large effect or share. */
 export function inside(look: Look, grid: Grid, cell: Cell): string {
-  if (grid.side === "left" && look.top && !grid.details["a"])
-    return labelOf(look, at(look.top.ids, cell));
+  if (grid.lens) return labelOf(look, at(grid.lens.ids, cell));
   if (partsOf(grid.values) > 1) return "";
   const value = at(grid.values, cell);
-  if (grid.scale !== "diverging" || !(Math.abs(value) >= WORTH_A_NUMBER * grid.high)) return "";
-  return value === 0 ? "" : signed(value, 2).replace(/^([+−])0\./, "$1.");
+  const signs = grid.scale === "diverging";
+  if (!(signs || grid.columns) || !(Math.abs(value) >= WORTH_A_NUMBER * grid.high)) return "";
+  if (value === 0) return "";
+  return (signs ? signed : said)(value, 2).replace(/^([+−]?)0\./, "$1.");
+}
+
+/** Whether a cell has a star: the lens names the true next token, or the grid itself says so. */
+export function isMarked(doc: Doc, grid: Grid, cell: Cell): boolean {
+  const { marked } = grid.details;
+  return marked ? at(marked, cell) === 1 : isRight(doc, grid.lens, cell);
 }
 
 export interface Line {
@@ -37,16 +45,17 @@ export interface Line {
 
 /** The lines of the card of a cell. */
 export function lines(doc: Doc, look: Look, grid: Grid, cell: Cell): Line[] {
-  return grid.side === "left" ? ofLens(doc, look, grid, cell) : ofTrace(look, grid, cell);
+  if (grid.details["a"]) return ofDifference(grid, cell);
+  if (grid.lens) return ofLens(doc, look, grid, grid.lens, cell);
+  return grid.asked ? ofTrace(look, grid, cell) : ofPlain(grid, cell);
 }
 
-function ofLens(doc: Doc, look: Look, grid: Grid, cell: Cell): Line[] {
-  if (grid.details["a"]) return [...ofDifference(grid, cell)];
+function ofLens(doc: Doc, look: Look, grid: Grid, lens: Lens, cell: Cell): Line[] {
   const next = doc.ids[cell.token + 1];
-  const top = topOf(look, cell).map(({ id, label, value }) => ({
+  const top = topOf(look, lens, cell).map(({ id, label, value }) => ({
     name: label,
     value: said(value),
-    ...(look.top?.unit === "probability" ? { share: value } : {}),
+    ...(lens.unit === "probability" ? { share: value } : {}),
     mark: id === next,
   }));
   const shown = /\.(top_probability|top_logit)\./.test(grid.id)
@@ -56,7 +65,6 @@ function ofLens(doc: Doc, look: Look, grid: Grid, cell: Cell): Line[] {
 }
 
 function ofTrace(look: Look, grid: Grid, cell: Cell): Line[] {
-  if (grid.details["a"]) return ofDifference(grid, cell);
   if (grid.parts === "unit") {
     const units = strongUnits(grid, cell, 5).map((unit) => ({
       name: `${unitName(look, cell, unit.unit)}${unit.exact ? "" : " (estimated)"}`,
@@ -71,6 +79,18 @@ function ofTrace(look: Look, grid: Grid, cell: Cell): Line[] {
     found.push({ name: "spread over samples", value: `± ${said(at(spread, cell), 2)}` });
   if (score) found.push({ name: `${metric(grid)} ${done(grid)}`, value: said(at(score, cell)) });
   return [...found, ...runs(grid)];
+}
+
+/** A number with its spread, and what its star means. */
+function ofPlain(grid: Grid, cell: Cell): Line[] {
+  if (grid.parts === "head") return ofHeads(grid, cell);
+  const { spread, marked } = grid.details;
+  const found: Line[] = [{ name: grid.name, value: said(at(grid.values, cell)) }];
+  if (spread && Number.isFinite(at(spread, cell)))
+    found.push({ name: "spread", value: `± ${said(at(spread, cell), 2)}` });
+  if (marked && at(marked, cell) === 1 && grid.marked)
+    found.push({ name: `★ ${grid.marked}`, value: "" });
+  return found;
 }
 
 function ofHeads(grid: Grid, cell: Cell): Line[] {
@@ -153,6 +173,8 @@ export function sentence(doc: Doc, look: Look, grids: readonly Grid[], cell: Cel
     );
     return `${grid.title}: ${told.join("; ") || "nothing"}`;
   });
-  const right = isRight(doc, look, cell) ? " The first token is the true next one." : "";
+  const right = grids.some((grid) => isRight(doc, grid.lens, cell))
+    ? " The first token is the true next one."
+    : "";
   return `${whereabouts(doc, look, cell)}. ${parts.join(". ")}.${right}`;
 }

@@ -15,7 +15,7 @@ test("an array whose length is not its shape's is refused", () => {
 });
 
 test("another schema is refused with both numbers", () => {
-  expect(() => decode({ ...raw(), schema_version: 7 })).toThrow(/schema 1.*7/);
+  expect(() => decode({ ...raw(), schema_version: 7 })).toThrow(/schema 2.*7/);
 });
 
 test("a cell's parts are its own", () => {
@@ -27,10 +27,10 @@ test("a cell's parts are its own", () => {
 test("top tokens, their labels, and where the lens is right", () => {
   const made = doc();
   const look = made.looks[0]!;
-  expect(topOf(look, { row: 0, token: 0 }).map(({ label }) => label)).toEqual(["<img onerror=x>", "z"]);
-  expect(isRight(made, look, { row: 0, token: 0 })).toBe(true);
-  expect(isRight(made, look, { row: 1, token: 1 })).toBe(false);
-  expect(isRight(made, look, { row: 1, token: 2 })).toBe(false); // nothing follows the last
+  expect(topOf(look, look.lenses[0]!, { row: 0, token: 0 }).map(({ label }) => label)).toEqual(["<img onerror=x>", "z"]);
+  expect(isRight(made, look.lenses[0]!, { row: 0, token: 0 })).toBe(true);
+  expect(isRight(made, look.lenses[0]!, { row: 1, token: 1 })).toBe(false);
+  expect(isRight(made, look.lenses[0]!, { row: 1, token: 2 })).toBe(false); // nothing follows the last
   expect(labelOf(look, -1)).toBe("");
   expect(labelOf(look, 123)).toBe("#123");
 });

@@ -14,7 +14,8 @@ from twinlens.results.base import optional
 from twinlens.show.colours import EMPTY, FOCUS, INK, STAR, SUBJECT, colour_map, ink, norm
 from twinlens.show.layout import Layout, Style, blocks
 from twinlens.show.margins import colour_bar, foot, head
-from twinlens.show.panels import Panel, Picture
+from twinlens.show.panels import Panel
+from twinlens.show.picture import Picture
 from twinlens.show.pooling import strongest
 from twinlens.show.text import fitted, printable, width_of
 
@@ -74,7 +75,8 @@ class _Band:
         self._names()
         self._texts()
         self._marks()
-        self._positions()
+        if self.panel.columns is None:
+            self._positions()
         if self.picture.surprisal_bits is not None:
             self._strip()
 

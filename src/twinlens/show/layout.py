@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from twinlens.errors import InputError
-from twinlens.show.panels import Picture
+from twinlens.show.picture import Picture, by_columns
 from twinlens.show.text import printable, width_of, wrapped
 
 
@@ -56,6 +56,8 @@ class Layout:
         self.level = not style.transpose and self._widest_name() <= along - 0.04
         self.beside = style.strip + 0.08 if style.transpose else 0.0
         self.above = 0.3 if style.transpose else style.strip + 0.34
+        if picture.panels[0].columns is not None:  # no surprisal, no positions
+            self.above = 0.12
         self.pitch = self.panel[1] + self.above + self.below
         self.reading = max(self.panel[0], style.reading)
         self.across = self.before + self.beside + self.reading
@@ -111,19 +113,26 @@ def blocks(picture: Picture, style: Style) -> list[Layout]:
     """Layouts of at most two panels each, stacked from the top; the last has the notes."""
     if any(panel.values.ndim > 3 for panel in picture.panels):
         style = replace(style, layer_side=1.7 * style.layer_side)  # room for a cell's neurons
-    pairs = [picture.panels[i : i + 2] for i in range(0, len(picture.panels), 2)]
-    made = [
-        Layout(
-            replace(picture, panels=pair, notes=picture.notes if pair is pairs[-1] else ()), style
-        )
-        for pair in pairs
-    ]
+    pairs: list[tuple[Picture, Style]] = []
+    for part in by_columns(picture):
+        its = style
+        if part.panels[0].columns is not None:  # bands and crops are those of the prompt
+            its = replace(style, columns=None, crop=None, token_side=_side(part, style))
+        for i in range(0, len(part.panels), 2):
+            pairs.append((replace(part, panels=part.panels[i : i + 2], notes=()), its))
+    pairs[-1] = replace(pairs[-1][0], notes=picture.notes), pairs[-1][1]
+    made = [Layout(pair, its) for pair, its in pairs]
     canvas = max(b.size[0] for b in made), sum(b.size[1] for b in made)
     lift = canvas[1]
     for block in made:
         lift -= block.size[1]
         block.canvas, block.lift = canvas, lift
     return made
+
+
+def _side(picture: Picture, style: Style) -> float:
+    """Cells that fill what the words take anyway, where there are few columns."""
+    return max(style.token_side, min(1.0, style.reading / len(picture.tokens)))
 
 
 def _most_lines(texts: list[str]) -> int:

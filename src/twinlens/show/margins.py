@@ -9,7 +9,8 @@ import numpy as np
 from twinlens.results.base import optional
 from twinlens.show.colours import FOCUS, INK, SUBJECT, colour_map, norm
 from twinlens.show.layout import Layout
-from twinlens.show.panels import Panel, Picture
+from twinlens.show.panels import Panel
+from twinlens.show.picture import Picture
 from twinlens.show.text import width_of
 
 _AWAY = ", outside of this crop"

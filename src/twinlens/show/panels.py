@@ -12,28 +12,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
-from twinlens.errors import InputError
-from twinlens.results import LensResult, NeuronResult, Result, Tokens, TraceResult
+from twinlens.results import NeuronResult, TraceResult
 
-_LENS_WORDS = {
-    "probability": "probability of {target}",
-    "log_probability": "log probability of {target} (nats)",
-    "logit": "logit of {target}",
-    "rank": "rank of {target} (1 = first)",
-    "surprisal": "surprisal of {target} (nats)",
-    "entropy": "entropy (nats)",
-    "top_probability": "probability of the cell's own top token",
-    "top_logit": "logit of the cell's own top token",
-    "kl_final_to_layer": "KL from the last row to the cell (nats)",
-    "kl_layer_to_final": "KL from the cell to the last row (nats)",
-}
-_TARGET_WORDS = {
-    "final": "the model's final prediction",
-    "next": "the true next token",
-    "targets": "the source's targets",
-    "anti_targets": "the source's anti-targets",
-}
-_LOG_SCALED = ("rank",)
 _WORTH_A_NUMBER = 0.2  # of the largest effect: from here on a cell shows its number
 
 
@@ -42,6 +22,7 @@ class Panel:
     """One grid of the picture.
 
     `values` may have a last axis of parts inside a cell (heads), or two of pixels (neurons).
+    `columns` names the columns where they are not the prompt's tokens; `column` says what one is.
     """
 
     title: str
@@ -54,114 +35,8 @@ class Panel:
     high: float
     texts: Sequence[Sequence[str]] | None = None
     stars: Bool[np.ndarray, "row token"] | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """Panels over the same tokens and rows, and what is marked on the tokens."""
-
-    tokens: Tokens
-    panels: tuple[Panel, ...]
-    surprisal_bits: Float[np.ndarray, " token"] | None
-    subject: Bool[np.ndarray, " token"]
-    focus: int | None
-    notes: tuple[str, ...]
-
-
-def picture(
-    results: Sequence[Result],
-    *,
-    lens_metric: str | None = None,
-    lens_target: str | int = "final",
-    reduce: str = "mean",
-) -> Picture:
-    """Panels of results of the same prompt, on the same rows: lens first, trace, then neurons.
-
-    Results of two models (before and after a change) may stand side by side. Raises `InputError`
-    where the results are not of the same tokens and rows.
-    """
-    same_prompt(results)
-    rows = rows_of(results)
-    lenses = [r for r in results if isinstance(r, LensResult)]
-    traces = [r for r in results if isinstance(r, TraceResult)]
-    panels = [lens_panel(r, rows, lens_metric, lens_target) for r in lenses]
-    panels += [trace_panel(r, rows) for r in traces]
-    neurons = [r for r in results if isinstance(r, NeuronResult)]
-    if neurons:
-        from twinlens.show.neuron_panels import neuron_panels
-
-        panels += [panel for r in neurons for panel in neuron_panels(r, rows, reduce)]
-    subjects = [r.subject_mask for r in (*traces, *neurons)]
-    focuses = {r.focus for r in (*traces, *neurons)}
-    return Picture(
-        tokens=results[0].tokens,
-        panels=tuple(panels),
-        surprisal_bits=lenses[0].surprisal_bits if lenses else None,
-        subject=np.logical_or.reduce(subjects)
-        if subjects
-        else np.zeros(len(panels[0].values[0]), bool),
-        focus=focuses.pop() if len(focuses) == 1 else None,
-        notes=tuple(dict.fromkeys(note for r in results for note in r.notes)),
-    )
-
-
-def rows_of(results: Sequence[Result]) -> tuple[str, ...]:
-    """The rows of the picture: those of the result that has most."""
-    return max((result.layers for result in results), key=len)
-
-
-def same_prompt(results: Sequence[Result]) -> None:
-    """Raises `InputError` where there is nothing to show, or it is of different prompts or rows."""
-    if not results:
-        raise InputError("nothing to show; give a LensResult, a TraceResult, or several results")
-    for result in results:
-        if not isinstance(result, LensResult | TraceResult | NeuronResult):
-            raise InputError(
-                f"cannot show a {type(result).__name__}; expected a LensResult, TraceResult or"
-                " NeuronResult"
-            )
-    first = results[0]
-    for other in results[1:]:
-        if not np.array_equal(first.tokens.ids, other.tokens.ids):
-            raise InputError(
-                f"the results are of different prompts ({len(first.tokens)} and"
-                f" {len(other.tokens)} tokens); one picture needs the same tokens"
-            )
-    rows = set(rows_of(results))
-    if not all(set(result.layers) <= rows for result in results):
-        raise InputError("the results have different layers: they are of different models")
-
-
-def lens_panel(
-    lens: LensResult, rows: tuple[str, ...], metric: str | None, target: str | int
-) -> Panel:
-    """The lens, coloured by a metric (default: probability; logit for contributions)."""
-    contributions = lens.rows in ("attn", "mlp")
-    metric = metric or ("logit" if contributions else "probability")
-    values = on_rows(lens.metric(metric, target), lens.layers, rows)
-    low, high = _range(values)
-    if metric in ("probability", "top_probability"):
-        low, high = 0.0, 1.0
-    diverging = metric in ("logit", "top_logit") and low < 0
-    name = _TARGET_WORDS.get(str(target), f"the token {target}")
-    if diverging:
-        low, high = -max(-low, high), max(-low, high)
-    texts = [[lens.label(i) for i in row] for row in lens.top_ids[:, :, 0]]
-    by_row = dict(zip(lens.layers, texts, strict=True))
-    stars = on_rows(lens.right().astype(float), lens.layers, rows) == 1
-    what = f"contribution of {lens.rows}" if contributions else "what each layer would say"
-    return Panel(
-        title="logit lens" if lens.settings.get("decoder", "final") == "final" else "lens",
-        subtitle=f"{what}; text: the cell's top token, ★ where it is the true next one",
-        rows=rows,
-        values=values,
-        meaning=_LENS_WORDS[metric].format(target=name),
-        scale="diverging" if diverging else "log" if metric in _LOG_SCALED else "sequential",
-        low=low,
-        high=high,
-        texts=[by_row.get(row, [""] * len(lens.tokens)) for row in rows],
-        stars=stars,
-    )
+    columns: tuple[str, ...] | None = None
+    column: str = "token"
 
 
 def trace_panel(trace: TraceResult, rows: tuple[str, ...]) -> Panel:
@@ -227,11 +102,3 @@ def on_rows(
     for layer, value in zip(layers, values, strict=True):
         placed[rows.index(layer)] = value
     return placed
-
-
-def _range(values: np.ndarray) -> tuple[float, float]:
-    known = values[np.isfinite(values)]
-    if not known.size:
-        return 0.0, 1.0
-    low, high = float(known.min()), float(known.max())
-    return (low, high) if high > low else (low - 0.5, high + 0.5)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,17 @@ class Asked:
 
 @dataclass(frozen=True)
 class Grid:
-    """One grid: `values[row, token]`, or with a last axis of heads or units."""
+    """One grid: `values[row, token]`, or with a last axis of heads or units.
+
+    `side` is where it stands at first, `group` its heading in the list of grids. `columns` names
+    the columns where they are not the prompt's tokens, and `column` says what one is (a head).
+    `lens` is the id of the lens whose top tokens are the texts of the cells. `marked` says what a
+    star means where `details["marked"]` has them.
+    """
 
     id: str
     side: Literal["left", "right"]
+    group: str
     name: str
     title: str
     subtitle: str
@@ -60,12 +67,18 @@ class Grid:
     parts: Literal["none", "head", "unit"] = "none"
     details: dict[str, Array] = field(default_factory=dict[str, Array])
     asked: Asked | None = None
+    columns: list[str] | None = None
+    column: str = "token"
+    lens: str | None = None
+    marked: str | None = None
 
 
 @dataclass(frozen=True)
 class LensTop:
-    """The top tokens of every cell of the lens, likeliest first: `ids`, `values[row, token, k]`."""
+    """A lens' top tokens of every cell, likeliest first: `ids`, `values[row, token, k]`."""
 
+    id: str
+    name: str
     unit: Literal["probability", "logit"]
     ids: Array
     values: Array
@@ -77,6 +90,21 @@ class Writes:
 
     promotes: list[str]
     suppresses: list[str]
+
+
+@dataclass(frozen=True)
+class Attention:
+    """How much heads look at tokens: `weights[head, query, token]`; rows sum to one.
+
+    `heads` are named as everywhere ("1.H0"). Where `tokens` is given, only the strongest weights
+    of each row are here, of the tokens at these positions.
+    """
+
+    heads: list[str]
+    queries: list[int]
+    weights: Array
+    tokens: Array | None
+    value_weighted: bool
 
 
 @dataclass(frozen=True)
@@ -92,9 +120,10 @@ class Look:
     settings: list[dict[str, Any]]
     provenance: dict[str, Any]
     surprisal: Array | None = None  # bits
-    top: LensTop | None = None
+    lenses: list[LensTop] = field(default_factory=list[LensTop])
     focus: int | None = None  # where all results of the look have the same
     neurons: dict[str, Writes] = field(default_factory=dict[str, Writes])  # "layer.unit"
+    attention: Attention | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from twinlens.show.colours import SYMLOG
-from twinlens.show.panels import Panel, Picture
+from twinlens.show.panels import Panel
+from twinlens.show.picture import Picture, by_columns
 
 _CELL, _ROW_NAME, _GAP = 8, 6, 1
 
@@ -22,6 +23,13 @@ def table(picture: Picture, width: int) -> RenderableType:
 
     Where not all fit, the focus, the subject and the tokens with the largest effects are shown.
     """
+    parts = [line for part in by_columns(picture) for line in _panels(part, width)]
+    parts += [Text(f"note: {note}", style="yellow") for note in picture.notes]
+    return Group(*parts)
+
+
+def _panels(picture: Picture, width: int) -> list[RenderableType]:
+    """Panels with the same columns."""
     shown = _columns(picture, max(1, (width - _ROW_NAME - 1) // (_CELL + _GAP)))
     parts: list[RenderableType] = []
     for panel in picture.panels:
@@ -34,9 +42,9 @@ def table(picture: Picture, width: int) -> RenderableType:
             parts.append(Text("(the strongest part of each cell)", style="dim"))
     left_out = len(picture.tokens) - len(shown)
     if left_out:
-        parts.append(Text(f"{left_out} of {len(picture.tokens)} tokens left out (…)", style="dim"))
-    parts += [Text(f"note: {note}", style="yellow") for note in picture.notes]
-    return Group(*parts)
+        what = f"{picture.panels[0].column}s left out (…)"
+        parts.append(Text(f"{left_out} of {len(picture.tokens)} {what}", style="dim"))
+    return parts
 
 
 def _columns(picture: Picture, room: int) -> list[int]:

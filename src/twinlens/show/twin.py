@@ -12,7 +12,7 @@ from twinlens.errors import InputError
 from twinlens.results import Result
 from twinlens.results.storage import replacing
 from twinlens.show.layout import Style, columns_of, cropped
-from twinlens.show.panels import Picture, picture
+from twinlens.show.picture import Picture, picture
 
 if TYPE_CHECKING:
     from twinlens.show.page import Page

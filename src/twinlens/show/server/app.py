@@ -160,7 +160,7 @@ async def card(request: CardRequest, service: Serving) -> Any:
 def _openapi(app: FastAPI) -> dict[str, Any]:
     """The schema, in which what is always told is required: a default is no reason to leave out."""
     made = FastAPI.openapi(app)
-    for name in ("Grid", "Look"):
+    for name in ("Grid", "Look", "LensTop", "Attention"):
         part = made["components"]["schemas"][name]
         part["required"] = list(part["properties"])
     return made
