@@ -140,7 +140,12 @@ def test_what_is_refused_shows_without_a_run_as_with_one(gpt2, changes, error):
 
 def test_names_and_defaults_are_those_of_the_command_line():
     settings = {f.name: f for f in dataclasses.fields(LookSettings)}
-    groups = (options.TraceOptions(), options.CorruptionOptions(), options.NeuronOptions())
+    groups = (
+        options.TraceOptions(),
+        options.CorruptionOptions(),
+        options.NeuronOptions(),
+        options.HeadOptions(),
+    )
     ours = {"subject", "subject_tokens", "kinds", "prompt", "rows", "top_k", "targets"}
     theirs = {name: value for group in groups for name, value in vars(group).items()}
     assert set(settings) - ours == set(theirs) - {"subject", "subject_tokens", "kind", "reduce"}

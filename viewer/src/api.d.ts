@@ -512,6 +512,16 @@ export interface components {
             top_k: number;
             /** Targets */
             targets?: (string | number)[];
+            /**
+             * Attention
+             * @default false
+             */
+            attention: boolean;
+            /**
+             * Heads
+             * @default false
+             */
+            heads: boolean;
         };
         /**
          * ModelInfo

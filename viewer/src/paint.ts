@@ -31,6 +31,8 @@ export interface Scene {
   readonly means: { lines: Float64Array; columns: Float64Array };
   readonly focus: number | null;
   readonly current: Cell | null;
+  /** The row that is told about on the other side, where its columns are not these. */
+  readonly row?: number | null;
   readonly pinned: Cell | null;
 }
 
@@ -239,6 +241,12 @@ function paintMarks(context: CanvasRenderingContext2D, scene: Scene): void {
     context.fillRect(box.left, 0, box.width, g.height);
     context.fillRect(0, box.top, g.width, box.height);
     outline(context, box, theme === "dark" ? "#ffffff" : "#101418", 2);
+  }
+  if (scene.row != null) {
+    const box = boxOf(g, { row: scene.row, token: 0 });
+    context.fillStyle = theme === "dark" ? "rgba(255,255,255,.12)" : "rgba(10,20,40,.1)";
+    if (g.transpose) context.fillRect(box.left, 0, box.width, g.height);
+    else context.fillRect(0, box.top, g.width, box.height);
   }
   if (pinned) outline(context, boxOf(g, pinned), STAR[theme], 2.5);
 }

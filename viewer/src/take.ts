@@ -1,7 +1,7 @@
 // What can be taken away: the picture as PNG or SVG, the numbers as JSON.
 
 import { palette, position, ticks } from "./colours";
-import { type Grid, strongest } from "./document";
+import { strongest } from "./document";
 import { block } from "./bitmap";
 import { boxOf, cellAt, columnsOf, extent, FOOT, type Geometry, linesOf, MARGIN } from "./geometry";
 import { FOCUS, paintPart, type Scene, STAR, SUBJECT } from "./paint";
@@ -20,38 +20,37 @@ interface Sheet {
 
 /** Both grids whole, side by side or one below the other, as they are on the page. */
 function sheet(view: View, stacked: boolean): Sheet {
-  const geometry: Geometry = { ...view.geometry, x: 0, y: 0, ...extent(view.geometry) };
-  const scenes = [view.left, view.right]
-    .filter((grid): grid is Grid => grid !== null)
-    .map((grid) => ({
+  const panels: { scene: Scene; top: number; left: number }[] = [];
+  let [width, height] = [0, 0];
+  for (const side of ["left", "right"] as const) {
+    const grid = view[side];
+    if (!grid) continue;
+    const own = view.geometryOf(side);
+    const geometry: Geometry = { ...own, x: 0, y: 0, ...extent(own) };
+    const scene: Scene = {
       doc: view.doc,
       look: view.look,
       grid,
       theme: view.shown,
       geometry,
       means: view.means(grid),
-      focus: view.focus,
+      focus: grid.columns ? null : view.focus,
       current: null,
-      pinned: view.pinned,
-    }));
-  const width = GUTTER + geometry.width - MARGIN + 24;
-  const height = HEAD + geometry.height - FOOT + 76;
-  const across = stacked ? 1 : scenes.length;
-  return {
-    width: width * across,
-    height: height * Math.ceil(scenes.length / across),
-    panels: scenes.map((scene, i) => ({
-      scene,
-      left: stacked ? 0 : i * width,
-      top: stacked ? i * height : 0,
-    })),
-  };
+      pinned: (view.pinned?.space ?? "") === grid.space ? view.pinned : null,
+    };
+    const size = [GUTTER + geometry.width - MARGIN + 24, HEAD + geometry.height - FOOT + 76] as const;
+    panels.push({ scene, left: stacked ? 0 : width, top: stacked ? height : 0 });
+    width = stacked ? Math.max(width, size[0]) : width + size[0];
+    height = stacked ? height + size[1] : Math.max(height, size[1]);
+  }
+  return { width: Math.max(width, 320), height, panels };
 }
 
 const INK = { light: "#22262b", dark: "#e6e9ed" };
 const PAPER = { light: "#ffffff", dark: "#0f1215" };
 
-function tokenColour({ look, focus, theme }: Scene, token: number): string {
+function tokenColour({ look, grid, focus, theme }: Scene, token: number): string {
+  if (grid.columns) return INK[theme];
   if (token === focus) return FOCUS[theme];
   return look.subject[token] ? SUBJECT[theme] : INK[theme];
 }
@@ -66,7 +65,7 @@ function letter(pen: Pen, { scene, left, top }: Sheet["panels"][number], width: 
   const ink = INK[theme];
   pen.text(left + 8, top + 16, grid.title, { colour: ink, size: 14, bold: true });
   const rows = look.rows.map((name, row) => ({ name, box: boxOf(g, { row, token: 0 }) }));
-  const tokens = doc.labels.map((name, token) => ({ name, token, box: boxOf(g, { row: 0, token }) }));
+  const tokens = (grid.columns ?? doc.labels).map((name, token) => ({ name, token, box: boxOf(g, { row: 0, token }) }));
   const [x0, y0] = [left + GUTTER, top + HEAD];
   for (const { name, box } of rows) {
     if (g.transpose) pen.text(x0 + box.left + g.cellW / 2, y0 - 6, name, { colour: ink, size: 11, anchor: "middle" });
@@ -75,6 +74,8 @@ function letter(pen: Pen, { scene, left, top }: Sheet["panels"][number], width: 
   for (const { name, token, box } of tokens) {
     const colour = tokenColour(scene, token);
     if (g.transpose) pen.text(x0 - 6, y0 + box.top + g.cellH / 2 + 4, name, { colour, size: 11, anchor: "end" });
+    else if (grid.columns && g.cellW > 7 * name.length)
+      pen.text(x0 + box.left + g.cellW / 2, y0 - 6, name, { colour, size: 11, anchor: "middle" });
     else pen.text(x0 + box.left + g.cellW / 2 + 4, y0 - 6, name, { colour, size: 11, turned: true });
   }
   const foot = y0 + g.height - FOOT;
@@ -122,7 +123,7 @@ function cellsAsSvg({ scene, left, top }: Sheet["panels"][number], escape: (t: s
       const x = left + GUTTER + column * g.cellW;
       const y = top + HEAD + line * g.cellH;
       for (let part = 0; part < n; part++) {
-        const at = ((cell.row * doc.labels.length + cell.token) * n + part);
+        const at = (cell.row * g.tokens + cell.token) * n + part;
         const t = position(grid, grid.values.data[at] ?? NaN);
         const w = g.cellW / across;
         const h = g.cellH / down;

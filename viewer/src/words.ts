@@ -13,8 +13,10 @@ import {
   meanAt,
   partsAt,
   partsOf,
+  strongest,
   topOf,
 } from "./document";
+import { headAt } from "./derived";
 
 const WORTH_A_NUMBER = 0.2; // of the largest effect: from here on a cell shows its number
 
@@ -41,12 +43,21 @@ export interface Line {
   /** 0 to 1, for a bar. */
   readonly share?: number;
   readonly mark?: boolean;
+  /** The head that the line is about. */
+  readonly head?: string;
 }
 
 /** The lines of the card of a cell. */
-export function lines(doc: Doc, look: Look, grid: Grid, cell: Cell): Line[] {
+export function lines(
+  doc: Doc,
+  look: Look,
+  grid: Grid,
+  cell: Cell,
+  pointed: string | null = null,
+): Line[] {
   if (grid.details["a"]) return ofDifference(grid, cell);
   if (grid.lens) return ofLens(doc, look, grid, grid.lens, cell);
+  if (grid.parts === "head") return [...ofHeads(look, grid, cell, pointed), ...runs(grid)];
   return grid.asked ? ofTrace(look, grid, cell) : ofPlain(grid, cell);
 }
 
@@ -72,7 +83,6 @@ function ofTrace(look: Look, grid: Grid, cell: Cell): Line[] {
     }));
     return [...units, ...runs(grid)];
   }
-  if (grid.parts === "head") return [...ofHeads(grid, cell), ...runs(grid)];
   const found: Line[] = [{ name: "effect", value: signed(at(grid.values, cell)) }];
   const { score, spread } = grid.details;
   if (spread && Number.isFinite(at(spread, cell)))
@@ -83,7 +93,6 @@ function ofTrace(look: Look, grid: Grid, cell: Cell): Line[] {
 
 /** A number with its spread, and what its star means. */
 function ofPlain(grid: Grid, cell: Cell): Line[] {
-  if (grid.parts === "head") return ofHeads(grid, cell);
   const { spread, marked } = grid.details;
   const found: Line[] = [{ name: grid.name, value: said(at(grid.values, cell)) }];
   if (spread && Number.isFinite(at(spread, cell)))
@@ -93,16 +102,20 @@ function ofPlain(grid: Grid, cell: Cell): Line[] {
   return found;
 }
 
-function ofHeads(grid: Grid, cell: Cell): Line[] {
+/** The strongest heads of a cell, and first the one that is pointed at. */
+function ofHeads(look: Look, grid: Grid, cell: Cell, pointed: string | null): Line[] {
   const spread = grid.details["spread"];
-  return Array.from(partsAt(grid.values, cell), (effect, head) => ({ effect, head }))
-    .sort((a, b) => Math.abs(b.effect) - Math.abs(a.effect))
-    .slice(0, 6)
-    .map(({ effect, head }) => {
-      const wide = spread ? at(spread, cell, head) : NaN;
-      const tail = Number.isFinite(wide) ? ` ± ${said(wide, 2)}` : "";
-      return { name: `head ${head}`, value: signed(effect) + tail };
-    });
+  const found = Array.from(partsAt(grid.values, cell), (value, head) => {
+    const wide = spread ? at(spread, cell, head) : NaN;
+    const tail = Number.isFinite(wide) ? ` ± ${said(wide, 2)}` : "";
+    const name = headAt(look, cell.row, head) ?? `head ${head}`;
+    const told = grid.scale === "diverging" ? signed(value) : said(value);
+    return { name: `head ${name}`, value: told + tail, head: name, size: Math.abs(value) };
+  })
+    .filter(({ size }) => Number.isFinite(size))
+    .sort((a, b) => b.size - a.size);
+  const first = found.filter(({ head }) => head === pointed);
+  return [...first, ...found.filter(({ head }) => head !== pointed)].slice(0, 6);
 }
 
 function ofDifference(grid: Grid, cell: Cell): Line[] {
@@ -158,23 +171,36 @@ export function unitName(look: Look, cell: Cell, unit: number): string {
   return `${look.rows[cell.row] ?? "?"}.${unit}`;
 }
 
+/** A cell in words: its first token and number, or its number alone. */
+export function brief(look: Look, grid: Grid, cell: Cell): string {
+  const value = strongest(grid.values, cell);
+  if (Number.isNaN(value)) return "";
+  const number = grid.scale === "diverging" || grid.scale === "symlog" ? signed(value, 2) : said(value, 2);
+  return grid.lens ? `${labelOf(look, at(grid.lens.ids, cell))} ${number}` : number;
+}
+
 /** Which cell it is. */
-export function whereabouts(doc: Doc, look: Look, cell: Cell): string {
+export function whereabouts(doc: Doc, look: Look, cell: Cell, grid: Grid | null = null): string {
   const row = look.rows[cell.row] ?? "?";
   const layer = row === "embed" ? "embedding" : `layer ${row}`;
+  if (grid?.columns) {
+    const name = grid.columns[cell.token] ?? "";
+    return grid.column === "head" ? `head ${row}.${name}` : `${layer}, ${grid.column} ${name}`;
+  }
   return `${layer}, token ${cell.token} ${doc.labels[cell.token] ?? ""}`;
 }
 
 /** All of a cell in a sentence, for those who listen. */
 export function sentence(doc: Doc, look: Look, grids: readonly Grid[], cell: Cell): string {
-  const parts = grids.map((grid) => {
+  const here = grids.filter(({ space }) => space === (cell.space ?? ""));
+  const parts = here.map((grid) => {
     const told = lines(doc, look, grid, cell).map(
       ({ name, value, mark }) => `${name} ${value}${mark ? " (true next token)" : ""}`,
     );
     return `${grid.title}: ${told.join("; ") || "nothing"}`;
   });
-  const right = grids.some((grid) => isRight(doc, grid.lens, cell))
+  const right = here.some((grid) => isRight(doc, grid.lens, cell))
     ? " The first token is the true next one."
     : "";
-  return `${whereabouts(doc, look, cell)}. ${parts.join(". ")}.${right}`;
+  return `${whereabouts(doc, look, cell, here[0] ?? null)}. ${parts.join(". ")}.${right}`;
 }

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from twinlens.cli.app import app
-from twinlens.cli.common import load_model, print_json
-from twinlens.cli.options import ModelOptions, Whole
+from twinlens.cli.common import load_model, print_json, refuse_bad_output
+from twinlens.cli.options import ModelOptions, OutputOptions, Whole
 
 if TYPE_CHECKING:
     from twinlens.results import HeadResult
@@ -31,6 +32,7 @@ def heads(
     length: Whole = 25,
     repeats: Whole = 4,
     seed: Whole = 1,
+    output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None,
     save: Path | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
     load: ModelOptions | None = None,
@@ -51,13 +53,17 @@ def heads(
         Copies.
     seed
         Seed of the random tokens.
+    output
+        Picture to write, layers top to bottom, heads left to right: .png, .svg, .pdf, or .html.
     save
         File for the result (.safetensors).
     json
         Print the result as JSON.
     """
     from twinlens.see.induction import induction
+    from twinlens.show.twin import twin
 
+    refuse_bad_output(OutputOptions(output=output))
     loaded = load_model(model, load or ModelOptions(), quiet=json)
     result = induction(
         loaded, sequences=sequences, length=length, repeats=repeats, seed=seed,
@@ -65,6 +71,10 @@ def heads(
     )  # fmt: skip
     if save is not None:
         result.save(save)
+    if output is not None:
+        twin(result).save(output)
+        if not json:
+            print(f"wrote {output}", file=sys.stderr)
     if json:
         print_json(result.to_dict())
     else:

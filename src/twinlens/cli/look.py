@@ -14,6 +14,7 @@ from twinlens.cli.app import app
 from twinlens.cli.common import load_model, progress, refuse_bad_output, show
 from twinlens.cli.options import (
     CorruptionOptions,
+    HeadOptions,
     LensOptions,
     ModelOptions,
     NeuronOptions,
@@ -39,6 +40,7 @@ def look(
     trace: TraceOptions | None = None,
     corruption: CorruptionOptions | None = None,
     neurons: NeuronOptions | None = None,
+    heads: HeadOptions | None = None,
     lens: LensOptions | None = None,
     load: ModelOptions | None = None,
     output: OutputOptions | None = None,
@@ -70,7 +72,7 @@ def look(
         from twinlens.show.layout import cropped
 
         cropped(span(output.crop, "--crop"), len(loaded.encode(prompt)))
-    settings = _settings(prompt, trace, corruption, neurons, lens)
+    settings = _settings(prompt, trace, corruption, neurons, heads or HeadOptions(), lens)
     show(loaded, _measure(loaded, settings, output), lens, output, neurons.reduce)
 
 
@@ -126,6 +128,7 @@ def _settings(
     asked: TraceOptions,
     corruption: CorruptionOptions,
     neurons: NeuronOptions,
+    heads: HeadOptions,
     lens: LensOptions,
 ) -> LookSettings:
     """The options as settings: text becomes positions, spans and token ids where it means them."""
@@ -151,6 +154,7 @@ def _settings(
         targets=[] if target in ("final", "next") else [target],
         **question,
         **dataclasses.asdict(corruption),
+        **dataclasses.asdict(heads),
     )
 
 

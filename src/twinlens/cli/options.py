@@ -20,8 +20,9 @@ _MODEL = Group("Model", sort_key=2)
 _TRACE = Group("Trace", sort_key=3)
 _CORRUPTION = Group("Corruption", sort_key=4)
 _NEURONS = Group("Neurons", sort_key=5)
-_LENS = Group("Lens", sort_key=6)
-_PICTURE = Group("Picture and output", sort_key=7)
+_HEADS = Group("Heads", sort_key=6)
+_LENS = Group("Lens", sort_key=7)
+_PICTURE = Group("Picture and output", sort_key=8)
 
 
 @Parameter(name="*", group=_MODEL)
@@ -114,6 +115,17 @@ class NeuronOptions:
     "Inputs of the down-projection, or coordinates of what the MLP adds."
     reduce: Literal["mean", "mean+max", "max", "positive", "joint"] = "mean"
     "What the layer view shows of each MLP."
+
+
+@Parameter(name="*", group=_HEADS)
+@dataclass(frozen=True, kw_only=True)
+class HeadOptions:
+    """What is shown of attention heads."""
+
+    attention: Annotated[bool, Parameter(negative="")] = False
+    "What each head looks at: arcs in the page; in the picture, what they look at from the focus."
+    heads: Annotated[bool, Parameter(negative="")] = False
+    "The model's heads on random tokens that repeat: which match, copy and look back."
 
 
 @Parameter(name="*", group=_LENS)

@@ -1,4 +1,4 @@
-"""A look: plain settings -> lens, traces, neurons.
+"""A look: plain settings -> lens, traces, neurons, attention, scores of heads.
 
 What the command line and the server measure: one prompt, everything that was asked of it.
 """
@@ -15,10 +15,12 @@ from typing import Any
 from twinlens.model import hamlet
 from twinlens.model.model import Model
 from twinlens.model.spans import Span
-from twinlens.results import Result, Tokens
+from twinlens.results import AttentionResult, Result, Tokens
 from twinlens.run.batches import Progress
 from twinlens.run.engine import Engine
 from twinlens.see.corruption import Corruption, Noise, Replace, Rule, corrupt
+from twinlens.see.heads import attention
+from twinlens.see.induction import induction
 from twinlens.see.lens import Rows, logit_lens
 from twinlens.see.measuring import Method
 from twinlens.see.neurons import neuron_trace
@@ -26,6 +28,7 @@ from twinlens.see.question import Direction, Kind, Metric, ask, encoded, token_i
 from twinlens.see.trace import causal_trace
 from twinlens.see.units import Basis
 
+MOST_ATTENTION = 8_000_000  # weights of a look; of more, only those from the focus are made
 Stages = bool | Callable[[str, int, int], None] | None
 
 
@@ -64,6 +67,8 @@ class LookSettings:
     rows: Rows = "block"
     top_k: int = 5
     targets: list[str | int] = field(default_factory=list[str | int])
+    attention: bool = False  # what each head looks at
+    heads: bool = False  # the scores of the model's heads on random tokens
 
     @property
     def has_trace(self) -> bool:
@@ -103,13 +108,13 @@ def look(
     progress: Stages = None,
     say: Callable[[str], None] | None = None,
 ) -> list[Result]:
-    """The lens, and with a subject the trace of each kind and of neurons, as settings ask.
+    """The lens, with a subject the trace of each kind and of neurons, and heads, as settings ask.
 
     `progress` is told (stage, done, total), at the start of a stage with a total of 0; or it is
     None, False or True, for bars as elsewhere. What it raises ends the work. `say` is told how much
     memory the work will need, where that is much. Notes stand in the results, nothing is warned of.
 
-    Raises what `logit_lens`, `causal_trace` and `neuron_trace` raise.
+    Raises what `logit_lens`, `causal_trace`, `neuron_trace`, `attention` and `induction` raise.
     """
     made: list[Result] = [
         logit_lens(
@@ -117,11 +122,24 @@ def look(
             top_k=settings.top_k, progress=_stage(progress, "lens"),
         )
     ]  # fmt: skip
-    if not settings.has_trace:
-        return made
     with _told(say):
-        made += _traces(model, settings, progress)
+        if settings.has_trace:
+            made += _traces(model, settings, progress)
+        if settings.attention:
+            made.append(_attention(model, settings, made[0].tokens, progress))
+        if settings.heads:
+            made.append(induction(model, progress=_stage(progress, "heads")))
     return made
+
+
+def _attention(
+    model: Model, settings: LookSettings, tokens: Tokens, progress: Stages
+) -> AttentionResult:
+    """What all heads look at, from every token where that is little, else from the focus."""
+    every = model.n_layers * model.n_heads * len(tokens) ** 2 <= MOST_ATTENTION
+    focus = -1 if settings.focus is None else settings.focus
+    told = _stage(progress, "attention")
+    return attention(model, settings.prompt, queries=None if every else focus, progress=told)
 
 
 def _traces(model: Model, settings: LookSettings, progress: Stages) -> Iterator[Result]:
