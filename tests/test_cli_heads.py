@@ -42,3 +42,20 @@ def test_what_cannot_be_asked_is_one_line(capsys, wrong):
     assert not output
     assert messages.startswith("twinlens: ")
     assert messages.count("\n") == 1
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "html"])
+def test_a_picture_is_written(capsys, tmp_path, ending):
+    if ending != "html":
+        pytest.importorskip("matplotlib")
+    path = tmp_path / f"heads.{ending}"
+    assert run("--sequences", "1", "--output", str(path)) == 0
+    assert path.stat().st_size > 5_000
+    assert str(path) in capsys.readouterr().err
+
+
+def test_a_picture_that_cannot_be_written_is_refused_before_the_work(capsys, tmp_path):
+    assert run("--output", str(tmp_path / "no" / "x.png")) == 2
+    assert "does not exist" in capsys.readouterr().err
+    assert run("--output", str(tmp_path / "x.bmp")) == 2
+    assert not list(tmp_path.iterdir())

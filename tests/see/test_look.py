@@ -152,3 +152,16 @@ def test_names_and_defaults_are_those_of_the_command_line():
     for name in set(settings) - ours - {"replace"}:
         assert settings[name].default == theirs[name], name
     assert settings["top_k"].default == inspect.signature(tl.logit_lens).parameters["top_k"].default
+
+
+def test_attention_and_scores_of_heads_are_made_where_they_are_asked_for(gpt2, monkeypatch):
+    lens, attention, heads = look(gpt2, LookSettings(PROMPT, attention=True, heads=True))
+    assert [r.kind_of_result for r in (lens, attention, heads)] == ["lens", "attention", "heads"]
+    n = len(lens.tokens)
+    assert attention.queries.tolist() == list(range(n))
+    monkeypatch.setattr("twinlens.see.look.MOST_ATTENTION", 10)
+    _, from_last = look(gpt2, LookSettings(PROMPT, attention=True))
+    assert from_last.queries.tolist() == [n - 1]
+    _, from_focus = look(gpt2, LookSettings(PROMPT, attention=True, focus=2))
+    assert from_focus.queries.tolist() == [2]
+    assert np.allclose(from_focus.patterns[:, 0], attention.patterns[:, 2], atol=1e-6)

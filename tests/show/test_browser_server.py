@@ -121,3 +121,15 @@ def test_cancel_stops_and_errors_are_told_beside_their_field(page):
     ask(page, "Another text", "no such words")
     assert "no such words" in page.inner_text("[data-test=error]")
     assert page.locator(".wrong").count() == 1
+
+
+def test_heads_and_attention_can_be_asked_for(page):
+    if page.locator("[data-test=settings]").count() == 0:
+        page.click("[data-test=open-settings]")
+    page.check("[data-test=attention]")
+    page.check("[data-test=heads]")
+    ask(page, "Mr Pellam said. Mr", "")
+    assert page.locator("[data-test=error]").count() == 0
+    page.wait_for_selector("[data-test=looks-at]")
+    assert page.locator("[data-test=head] option[value='5.H5']").count() == 1
+    assert page.get_attribute("[data-side=right]", "data-grid") == "heads.prefix_matching"

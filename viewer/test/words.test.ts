@@ -3,7 +3,7 @@ import { block, pixels } from "../src/bitmap";
 import { palette, position } from "../src/colours";
 import { difference } from "../src/compare";
 import { decode } from "../src/document";
-import { inside, lines, sentence, strongUnits, unitName, whereabouts } from "../src/words";
+import { brief, inside, isMarked, lines, sentence, strongUnits, unitName, whereabouts } from "../src/words";
 import { doc, raw } from "./made";
 
 const made = doc();
@@ -71,4 +71,40 @@ test("flipped pixels are the same lines from below", () => {
   const plain = pixels(trace, o, [0, 3], [0, 2], "light").data;
   const flipped = pixels(trace, { ...o, flip: true }, [0, 3], [0, 2], "light").data;
   expect(Array.from(flipped.slice(0, 12))).toEqual(Array.from(plain.slice(12)));
+});
+
+test("a grid of heads: share, spread, what its star means, and the head's name", () => {
+  const heads = look.grids.find(({ id }) => id === "heads")!;
+  const cell = { row: 1, token: 0, space: heads.space };
+  expect(inside(look, heads, cell)).toBe(".92");
+  expect(isMarked(made, heads, cell)).toBe(true);
+  expect(isMarked(made, heads, { ...cell, token: 1 })).toBe(false);
+  expect(lines(made, look, heads, cell).map(({ name }) => name)).toEqual([
+    "prefix matching", "spread", "★ above 0.5: induction head",
+  ]);
+  expect(whereabouts(made, look, cell, heads)).toBe("head 0.H0");
+  const told = sentence(made, look, [lens, heads], cell);
+  expect(told).toContain("head 0.H0");
+  expect(told).not.toContain("token"); // the lens has no such column
+  expect(brief(look, heads, { ...cell, row: 0 })).toBe("");
+});
+
+test("columns of another kind are named by what they are", () => {
+  const grid = { ...lens, lens: null, columns: ["first", "second"], column: "occurrence", space: "x" };
+  expect(whereabouts(made, look, { row: 1, token: 1, space: "x" }, grid)).toBe("layer 0, occurrence second");
+});
+
+test("each lens has its own top tokens", () => {
+  const tuned = look.grids.find(({ id }) => id === "lens.tuned")!;
+  expect(inside(look, tuned, { row: 0, token: 0 })).toBe("z");
+  expect(brief(look, tuned, { row: 0, token: 0 })).toBe("z 1");
+  expect(inside(look, lens, { row: 0, token: 0 })).toBe("<img onerror=x>");
+});
+
+test("in a cell of heads the one that is pointed at comes first", () => {
+  const grid = look.grids.find(({ id }) => id === "trace.head")!;
+  const cell = { row: 1, token: 0 };
+  expect(lines(made, look, grid, cell)[0]).toMatchObject({ name: "head 0.H1", head: "0.H1" });
+  expect(lines(made, look, grid, cell, "0.H0")[0]).toMatchObject({ head: "0.H0" });
+  expect(lines(made, look, grid, { row: 0, token: 0 }).filter(({ head }) => head)).toEqual([]);
 });

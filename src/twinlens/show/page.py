@@ -58,8 +58,7 @@ class Page:
 
     def html(self) -> str:
         """The whole page: opens without a network, in light and dark."""
-        prompt = " ".join(self.document.tokens.text.split())
-        title = f"{prompt[:60]}{'…' if len(prompt) > 60 else ''} · twinlens"
+        title = f"{self._about()} · twinlens"
         return _PAGE.format(
             policy=_POLICY,
             version=self.document.twinlens,
@@ -67,6 +66,14 @@ class Page:
             data=_in_script(self.json()),
             bundle=_bundle(),
         )
+
+    def _about(self) -> str:
+        """The prompt, shortened; where no grid is about one, what the first is about."""
+        grids = [grid for look in self.document.looks for grid in look.grids]
+        if grids and all(grid.columns is not None for grid in grids):
+            return f"{self.document.looks[0].name}: {grids[0].group}"
+        prompt = " ".join(self.document.tokens.text.split())
+        return prompt[:60] + ("…" if len(prompt) > 60 else "")
 
     def save(self, path: str | Path) -> Path:
         """Write the page as .html; the file appears whole or not at all.
