@@ -26,13 +26,18 @@ _TARGET_WORDS = {
     "anti_targets": "the source's anti-targets",
 }
 _LOG_SCALED = ("rank",)
-_DECODERS = {"final": "logit lens", "tuned": "tuned lens", "jacobian": "Jacobian lens"}
+_DECODERS = {
+    "final": "logit lens",
+    "tuned": "tuned lens",
+    "jacobian": "Jacobian lens",
+    "unknown": "lens",
+}
 
 
 def lens_name(lens: LensResult) -> str:
     """Which lens it is: how a row became logits, and of which run where it is not the clean one."""
     decoder, run = key_of(lens)
-    name = _DECODERS.get(decoder, "lens" if decoder == "unknown" else f"lens {decoder}")
+    name = _DECODERS.get(decoder, decoder if "lens" in decoder else f"{decoder} lens")
     return name if run == "clean" else f"{name}, {run} run"
 
 

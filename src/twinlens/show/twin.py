@@ -98,7 +98,10 @@ def twin(
     flip: bool = False,
     transpose: bool = False,
 ) -> TwinView:
-    """One picture of lens, trace and neurons of the same prompt (any may be alone, or several).
+    """One picture of lens, trace, neurons and attention of a prompt (any may be alone, or several).
+
+    Scores of heads (`tl.induction`) may stand beside any prompt: they have a column a head. What
+    heads look at is shown from the focus in a picture, and from any token in the page.
 
     Layers run top to bottom, tokens left to right, and a cell is at the same place in every panel.
     `lens_metric` and `lens_target` choose the lens' colour (see `LensResult.metric`). `reduce`:
