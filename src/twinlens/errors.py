@@ -35,6 +35,10 @@ class CorruptionError(InputError):
     """The corruption cannot be applied to this prompt."""
 
 
+class LensError(InputError):
+    """A fitted lens belongs to another model, or a half-fitted one to another fit."""
+
+
 class SettingsError(InputError):
     """A settings file cannot be read, or holds a name or value that is not a setting."""
 

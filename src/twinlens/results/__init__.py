@@ -4,6 +4,7 @@ A result is its arrays, its tokens, its settings and its provenance; no torch, n
 """
 
 from twinlens.results.base import Provenance, Result, Tokens
+from twinlens.results.fitted import FittedLens, LensComparison
 from twinlens.results.heads import AttentionResult, HeadResult
 from twinlens.results.lens import LensResult
 from twinlens.results.neurons import NeuronResult
@@ -13,7 +14,9 @@ from twinlens.results.trace import TraceResult
 __all__ = [
     "SCHEMA_VERSION",
     "AttentionResult",
+    "FittedLens",
     "HeadResult",
+    "LensComparison",
     "LensResult",
     "NeuronResult",
     "Provenance",

@@ -17,6 +17,7 @@ from jaxtyping import AbstractArray, jaxtyped
 
 from twinlens.errors import ResultFileError, SchemaVersionError
 from twinlens.results.base import Provenance, Result, Tokens
+from twinlens.results.fitted import FittedLens, LensComparison
 from twinlens.results.heads import AttentionResult, HeadResult
 from twinlens.results.lens import LensResult
 from twinlens.results.neurons import NeuronResult
@@ -26,7 +27,15 @@ SCHEMA_VERSION = 1
 _HEADER = "twinlens"
 _CLASSES: dict[str, type[Result]] = {
     c.kind_of_result: c
-    for c in (LensResult, TraceResult, NeuronResult, HeadResult, AttentionResult)
+    for c in (
+        LensResult,
+        TraceResult,
+        NeuronResult,
+        HeadResult,
+        AttentionResult,
+        FittedLens,
+        LensComparison,
+    )
 }
 
 
@@ -48,7 +57,7 @@ def save_result(result: Result, path: Path) -> Path:
 
 def open_result(path: str | Path) -> Result:
     """Read a result that `.save` wrote: a `LensResult`, `TraceResult`, `NeuronResult`,
-    `HeadResult` or `AttentionResult`.
+    `HeadResult`, `AttentionResult`, `FittedLens` or `LensComparison`.
 
     Raises `ResultFileError` where the file is missing, damaged or no twinlens result, and
     `SchemaVersionError` where it was written with another version of the schema.
@@ -200,3 +209,5 @@ def _check(result: Result) -> None:
             raise ValueError("the arrays and the rows or tokens differ in length")
     if len(result.tokens.labels) != len(result.tokens.ids):
         raise ValueError("tokens and labels differ in number")
+    if isinstance(result, FittedLens):
+        result._check()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from twinlens.errors import LensError
 from twinlens.model.model import Model
+from twinlens.results import FittedLens
 from twinlens.see.attribution import FrozenTail
+from twinlens.see.provenance import provenance
 
 
 class Decoder:
@@ -46,3 +50,61 @@ class OfContributions(Decoder):
     ) -> Float[Tensor, "token vocab"]:
         """Logits that the part adds at the tokens of the slice."""
         return self._tail.logits(residual, at)
+
+
+class Fitted(Decoder):
+    """A fitted lens: each row goes through its own affine map first, the last row through none.
+
+    Raises `LensError` where the lens belongs to another model.
+    """
+
+    def __init__(self, model: Model, lens: FittedLens) -> None:
+        super().__init__(model)
+        if not isinstance(lens, FittedLens):
+            raise LensError(
+                f"a lens is {type(lens).__name__}; expected what twinlens.fit_lens or"
+                " twinlens.open_lens gives"
+            )
+        lens.check(provenance(model), rows_of(model), model.d_model)
+        self.name, self.lens = lens.name, lens
+        self._numbers = {row: number for number, row in enumerate(lens.layers)}
+        self._maps: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def logits(
+        self, row: str, residual: Float[Tensor, "token d_model"], at: slice
+    ) -> Float[Tensor, "token vocab"]:
+        """The logits of a row after its map."""
+        return self.model.unembed(self.mapped(row, residual))
+
+    def mapped(
+        self, row: str, residual: Float[Tensor, "token d_model"]
+    ) -> Float[Tensor, "token d_model"]:
+        """What the lens takes a row's residual for, as a last residual; reckoned in float32."""
+        if row not in self._numbers:
+            return residual
+        matrix, reading, bias = self._on(row, residual.device)
+        value = residual.float()
+        inner = value @ reading.T if len(reading) else value
+        made = torch.addmm(bias, inner, matrix.T)
+        if self.lens.kind == "tuned":
+            made += value
+        return made.to(residual.dtype)
+
+    def _on(self, row: str, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """The row's map on a device, where it stays."""
+        if row not in self._maps:
+            lens, number = self.lens, self._numbers[row]
+            parts = (lens.matrix[number], lens.reading[number], lens.bias[number])
+            matrix, reading, bias = (torch.tensor(part, device=device) for part in parts)
+            self._maps[row] = matrix, reading, bias
+        return self._maps[row]
+
+
+def rows_of(model: Model) -> tuple[str, ...]:
+    """The rows of a model's lens: `embed`, "0", "1", ..."""
+    return ("embed", *map(str, range(model.n_layers)))
+
+
+def decoder_of(model: Model, lens: FittedLens | None) -> Decoder:
+    """The decoder that a fitted lens is; None is the plain lens."""
+    return Decoder(model) if lens is None else Fitted(model, lens)

@@ -1,0 +1,116 @@
+"""The Jacobian lens: what a change of a residual does, on average, to the last residual.
+
+    J_l = E[ sum over t >= s of d h_final(t) / d h_l(s) ]
+
+h_l(s) is the residual of row l at position s, h_final(t) the last residual (before the final norm)
+at position t; the sum is over all targets t from s to the end of the window, the mean E over the
+sources s of all windows. What a state does to later tokens counts as what it does to its own. The
+lens reads `unembed(final_norm(J_l h))`.
+
+A vector-Jacobian product with one coordinate of every h_final(t) gives that row of J_l for all
+sources and all rows l together; many coordinates go through one backward pass as a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from twinlens.model.anatomy import Site
+from twinlens.model.model import Model
+from twinlens.run.hooks import Change, hooked
+from twinlens.see.fitting import Fit
+from twinlens.see.texts import Batch, Windows
+
+_PRODUCTS = 4  # vector-Jacobian products of one backward pass, at least
+
+
+class JacobianFit(Fit):
+    """Sums of Jacobians over windows, a batch of windows a step."""
+
+    def __init__(
+        self, model: Model, windows: Windows, *, batch_tokens: int, rank: int | None
+    ) -> None:
+        self.model, self.rank = model, rank
+        self.batches = list(windows.batches(max(1, batch_tokens // _PRODUCTS)))
+        self.batch_tokens, self.steps = batch_tokens, len(self.batches)
+        width = model.d_model
+        self.sum = torch.zeros(model.n_layers, width, width, dtype=torch.float64, device="cpu")
+        self.n_tokens = windows.n_tokens
+
+    def state(self) -> dict[str, Tensor]:
+        """The sums so far."""
+        return {"sum": self.sum}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take the sums from a state."""
+        self.sum.copy_(state["sum"])
+
+    def step(self, number: int) -> None:
+        """Add one batch of windows."""
+        for at, rows in _coordinates(self.model, self.batches[number], self.batch_tokens):
+            self.sum[:, at] += rows
+
+    def maps(self) -> dict[str, np.ndarray]:
+        """The mean, or its best approximation of the given rank (by singular values)."""
+        mean = self.sum.numpy() / self.n_tokens
+        rows, width, _ = mean.shape
+        made = {"bias": np.zeros((rows, width), np.float32), "kept": np.ones(rows)}
+        if self.rank is None:
+            none = np.zeros((rows, 0, width), np.float32)
+            return made | {"matrix": mean.astype(np.float32), "reading": none}
+        return made | truncated(mean, self.rank)
+
+
+def truncated(matrices: np.ndarray, rank: int) -> dict[str, np.ndarray]:
+    """The nearest matrices of a rank (Eckart and Young 1936) as `matrix @ reading`, and in `kept`
+    the share of the squared singular values that they keep."""
+    left, values, right = np.linalg.svd(matrices.astype(np.float64), full_matrices=False)
+    squared = values**2
+    total = squared.sum(-1)
+    return {
+        "matrix": (left[:, :, :rank] * values[:, None, :rank]).astype(np.float32),
+        "reading": np.ascontiguousarray(right[:, :rank]).astype(np.float32),
+        "kept": squared[:, :rank].sum(-1) / np.where(total > 0, total, 1),
+    }
+
+
+def _coordinates(model: Model, batch: Batch, at_once: int) -> Iterator[tuple[slice, Tensor]]:
+    """Rows of the summed Jacobians of a batch: pairs of a slice of coordinates of h_final and
+    `[row, coordinate, d_model]`. `at_once`: tokens of one backward pass, over its products."""
+    residuals, final = _graph(model, batch.ids)
+    real = batch.real.to(final.device, final.dtype)
+    size = max(1, at_once // batch.ids.numel())
+    for start in range(0, final.shape[-1], size):
+        at = slice(start, min(start + size, final.shape[-1]))
+        vectors = torch.eye(final.shape[-1], device=final.device, dtype=final.dtype)[at]
+        seeds = vectors[:, None, None] * real[:, :, None]
+        slopes = torch.autograd.grad(
+            final, residuals, seeds, retain_graph=at.stop < final.shape[-1], is_grads_batched=True
+        )
+        yield at, torch.stack([slope.sum((1, 2), dtype=torch.float64).cpu() for slope in slopes])
+
+
+def _graph(model: Model, ids: Tensor) -> tuple[list[Tensor], Tensor]:
+    """The residuals `[row of the batch, token, d_model]` of each row of the lens but the last, and
+    the last, as one graph of autograd that starts at the embedding row."""
+    kept: list[Tensor] = []
+
+    def first(value: Tensor) -> Tensor:
+        kept.append(value.detach().requires_grad_())
+        return kept[-1]
+
+    def keep(value: Tensor) -> Tensor:
+        kept.append(value)
+        return value
+
+    changes: dict[Site, Change] = {Site("embed", 0): first}
+    changes |= dict.fromkeys(model.sites("block"), keep)
+    plain = sdpa_kernel(SDPBackend.MATH)  # its backward pass takes a batch of products
+    with torch.enable_grad(), plain, hooked(model, changes, len(ids)):
+        model.hf(input_ids=ids.to(model.device), use_cache=False, **model.last_logits_only)
+    return kept[:-1], kept[-1]
