@@ -33,6 +33,7 @@ PUBLIC = {
     "neuron_card",
     "neuron_trace",
     "open_result",
+    "restored_lens",
     "twin",
 }
 
@@ -60,10 +61,11 @@ def test_keyword_names_are_the_same_everywhere():
         "lens_metric", "lens_target", "columns", "crop", "flip", "transpose", "method", "basis",
         "cells", "restored", "keep", "reduce", "tokens", "model", "transposed", "flipped",
         "heads", "queries", "value_weighted", "sequences", "length", "repeats", "threshold",
+        "cell", "decoder",
     }  # fmt: skip
     functions = (
         tl.load, tl.logit_lens, tl.causal_trace, tl.neuron_trace, tl.check, tl.twin, tl.convert,
-        tl.induction, tl.attention,
+        tl.induction, tl.attention, tl.restored_lens,
     )  # fmt: skip
     for function in functions:
         keywords = {

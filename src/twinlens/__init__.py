@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from twinlens.see.induction import induction as induction
     from twinlens.see.lens import logit_lens as logit_lens
     from twinlens.see.neurons import neuron_trace as neuron_trace
+    from twinlens.see.restored import restored_lens as restored_lens
     from twinlens.see.trace import causal_trace as causal_trace
     from twinlens.show.page import compare as compare
     from twinlens.show.twin import twin as twin
@@ -56,6 +57,7 @@ _HOMES = {
     "neuron_card": "twinlens.see.card",
     "neuron_trace": "twinlens.see.neurons",
     "open_result": "twinlens.results",
+    "restored_lens": "twinlens.see.restored",
     "twin": "twinlens.show.twin",
 }
 
@@ -85,6 +87,7 @@ __all__ = [
     "neuron_card",
     "neuron_trace",
     "open_result",
+    "restored_lens",
     "twin",
 ]
 

@@ -79,9 +79,18 @@ class Reading(NamedTuple):
 
 
 def read(
-    model: Model, inputs: Inputs, sites: Sequence[Site], *, batch_tokens: int | None = None
+    model: Model,
+    inputs: Inputs,
+    sites: Sequence[Site],
+    *,
+    cell: Cell = (),
+    source: Values | None = None,
+    batch_tokens: int | None = None,
 ) -> Reading:
-    """Run `inputs` and return values `[sample, token, width]` at `sites` and the last logits."""
+    """Run `inputs` and return values `[sample, token, width]` at `sites` and the last logits.
+
+    With a `cell`, its states are set to their values in `source` first, as `restore` does.
+    """
     values: dict[Site, list[Tensor]] = {site: [] for site in sites}
     logits: list[Tensor] = []
 
@@ -94,8 +103,11 @@ def read(
 
     def run(rows: Sequence[int]) -> None:
         made = {site: len(values[site]) for site in sites}
+        changes = _replacements(model, [cell], _of_rows(source or {}, rows), len(rows))
+        for site in sites:
+            changes[site] = _then(changes.get(site), keep(site))
         try:
-            logits.append(last_logits(model, inputs, list(rows), {s: keep(s) for s in sites}))
+            logits.append(last_logits(model, inputs, list(rows), changes))
         except BaseException:  # a pass that failed midway leaves nothing behind
             for site in sites:
                 del values[site][made[site] :]
@@ -139,6 +151,15 @@ def restore(
     per_batch = max(1, _rows_per_batch(batch_tokens, inputs) // samples)
     for done in in_batches(cells, per_batch, run, on_smaller):
         yield len(done), done
+
+
+def _of_rows(source: Values, rows: Sequence[int]) -> Values:
+    """The source's values of some samples; those of one sample serve all."""
+    return {at: v[list(rows)] if v.shape[0] > 1 else v for at, v in source.items()}
+
+
+def _then(first: Change | None, second: Change) -> Change:
+    return second if first is None else lambda value: second(first(value))
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

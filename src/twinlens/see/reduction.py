@@ -25,9 +25,10 @@ _STRIP_NUMBERS = 500_000  # logits reduced at once: a few copies stay in the pro
 @dataclass(frozen=True)
 class Residuals:
     """The residuals of a run by row (`embed`, "0", "1", ...), and the last residual that each row
-    is compared with: of the same run, or of another over as many tokens."""
+    is compared with: of the same run, or of another over as many tokens. Where rows have samples,
+    the decoder makes one set of logits of them."""
 
-    rows: Mapping[str, Float[Tensor, "token d_model"]]
+    rows: Mapping[str, Float[Tensor, "token *sample d_model"]]
     final: Float[Tensor, "token d_model"]
 
 

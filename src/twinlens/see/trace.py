@@ -76,7 +76,7 @@ def causal_trace(
         raise InputError(f"batch_tokens={batch_tokens!r} must be a whole number of at least 1")
     require(model, ["embed", kind])
     corrupted = corrupt(model, question.tokens, corruption or Noise(), question.mask)
-    sites = [s for kind in _kinds(kind) for s in model.sites(kind)]
+    sites = [s for kind in site_kinds(kind) for s in model.sites(kind)]
     runs = run_both(model, question, corrupted, sites, batch_tokens)
     notes: list[str] = []
     engines = Engines(
@@ -94,7 +94,7 @@ def causal_trace(
         warnings.warn(note, stacklevel=2)
     return TraceResult(
         tokens=question.tokens,
-        layers=_row_names(model, kind),
+        layers=row_names(model, kind),
         vocabulary=model.vocabulary(question.tokens.ids, np.array([runs.answer, runs.top])),
         settings=question.settings() | corrupted.settings | {"engine": engines.used},
         provenance=provenance(model),
@@ -125,7 +125,7 @@ def _restore_all(
             scores[numbers] = made.double().cpu().numpy()
             advance(len(numbers))
     denoise = question.direction == "denoise"
-    layers, heads = len(_row_names(model, question.kind)), _heads(model, question.kind)
+    layers, heads = len(row_names(model, question.kind)), _heads(model, question.kind)
     shape = (layers, len(question.tokens), *heads, n_samples)
     samples = np.empty(shape)
     samples[...] = runs.corrupted_scores if denoise else runs.clean_score
@@ -134,11 +134,22 @@ def _restore_all(
     return samples
 
 
-def _kinds(kind: Kind) -> tuple[SiteKind, ...]:
+def sites_of_row(model: Model, question: Question, row: str) -> list[Site]:
+    """The sites that a row of the trace restores together."""
+    if row == "embed":
+        return [Site("embed", 0)]
+    start = int(row) - question.window // 2
+    window = range(max(0, start), min(model.n_layers, start + question.window))
+    return [Site(question.kind, at) for at in window]
+
+
+def site_kinds(kind: Kind) -> tuple[SiteKind, ...]:
+    """The kinds of site that a trace of a kind restores."""
     return ("embed", "block") if kind == "block" else (kind,)
 
 
-def _row_names(model: Model, kind: Kind) -> tuple[str, ...]:
+def row_names(model: Model, kind: Kind) -> tuple[str, ...]:
+    """The names of a trace's rows."""
     numbers = tuple(str(layer) for layer in range(model.n_layers))
     return ("embed", *numbers) if kind == "block" else numbers
 
@@ -149,15 +160,10 @@ def _heads(model: Model, kind: Kind) -> tuple[int, ...]:
 
 def _cells(model: Model, question: Question) -> list[Cell]:
     """Every cell up to the focus, in the order of the result's axes."""
-    kind, half = question.kind, question.window // 2
-    units = range(model.n_heads) if kind == "head" else (None,)
-    rows: list[list[Site]] = [[Site("embed", 0)]] if kind == "block" else []
-    for layer in range(model.n_layers):
-        window = range(max(0, layer - half), min(model.n_layers, layer - half + question.window))
-        rows.append([Site(kind, at) for at in window])
+    units = range(model.n_heads) if question.kind == "head" else (None,)
     return [
-        tuple(State(site, token, unit) for site in row)
-        for row in rows
+        tuple(State(site, token, unit) for site in sites_of_row(model, question, row))
+        for row in row_names(model, question.kind)
         for token in range(question.focus + 1)
         for unit in units
     ]
