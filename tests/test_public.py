@@ -17,6 +17,8 @@ PUBLIC = {
     "Model",
     "NeuronResult",
     "Noise",
+    "Recurrence",
+    "RecurrenceResult",
     "Replace",
     "TraceResult",
     "__version__",
@@ -33,6 +35,7 @@ PUBLIC = {
     "neuron_card",
     "neuron_trace",
     "open_result",
+    "recurrence",
     "restored_lens",
     "twin",
 }
@@ -61,11 +64,11 @@ def test_keyword_names_are_the_same_everywhere():
         "lens_metric", "lens_target", "columns", "crop", "flip", "transpose", "method", "basis",
         "cells", "restored", "keep", "reduce", "tokens", "model", "transposed", "flipped",
         "heads", "queries", "value_weighted", "sequences", "length", "repeats", "threshold",
-        "cell", "decoder",
+        "cell", "decoder", "part", "controls", "neurons",
     }  # fmt: skip
     functions = (
         tl.load, tl.logit_lens, tl.causal_trace, tl.neuron_trace, tl.check, tl.twin, tl.convert,
-        tl.induction, tl.attention, tl.restored_lens,
+        tl.induction, tl.attention, tl.restored_lens, tl.recurrence,
     )  # fmt: skip
     for function in functions:
         keywords = {

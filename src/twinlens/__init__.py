@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from twinlens.results import HeadResult as HeadResult
     from twinlens.results import LensResult as LensResult
     from twinlens.results import NeuronResult as NeuronResult
+    from twinlens.results import RecurrenceResult as RecurrenceResult
     from twinlens.results import TraceResult as TraceResult
     from twinlens.results import open_result as open_result
     from twinlens.run.check import check as check
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from twinlens.see.induction import induction as induction
     from twinlens.see.lens import logit_lens as logit_lens
     from twinlens.see.neurons import neuron_trace as neuron_trace
+    from twinlens.see.recurrence import Recurrence as Recurrence
+    from twinlens.see.recurrence import recurrence as recurrence
     from twinlens.see.restored import restored_lens as restored_lens
     from twinlens.see.trace import causal_trace as causal_trace
     from twinlens.show.page import compare as compare
@@ -57,6 +60,9 @@ _HOMES = {
     "neuron_card": "twinlens.see.card",
     "neuron_trace": "twinlens.see.neurons",
     "open_result": "twinlens.results",
+    "Recurrence": "twinlens.see.recurrence",
+    "RecurrenceResult": "twinlens.results",
+    "recurrence": "twinlens.see.recurrence",
     "restored_lens": "twinlens.see.restored",
     "twin": "twinlens.show.twin",
 }
@@ -71,6 +77,8 @@ __all__ = [
     "Model",
     "NeuronResult",
     "Noise",
+    "Recurrence",
+    "RecurrenceResult",
     "Replace",
     "TraceResult",
     "__version__",
@@ -87,6 +95,7 @@ __all__ = [
     "neuron_card",
     "neuron_trace",
     "open_result",
+    "recurrence",
     "restored_lens",
     "twin",
 ]

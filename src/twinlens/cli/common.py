@@ -65,13 +65,20 @@ def show(
         flip=output.flip,
         transpose=output.transpose,
     )
-    named = _named(results)
+    named = named_by_kind(results)
     if output.json:
         print_json({name: result.to_dict() for name, result in named.items()})
     console = Console(quiet=output.quiet or output.json, highlight=False)
     console.print(table(view.picture, console.width))
     if len(results) == 1 and model is not None:
         console.print("give --subject TEXT to see what the answer depends on", style="dim")
+    write(view, named, output)
+
+
+def write(view: TwinView, named: dict[str, Result], output: OutputOptions) -> None:
+    """Write the picture and the results that were asked for, and say where."""
+    from rich.console import Console
+
     messages = Console(stderr=True, quiet=output.quiet, highlight=False, soft_wrap=True)
     if output.output is not None:
         messages.print(f"wrote {view.save(output.output)}", markup=False)
@@ -96,7 +103,7 @@ def open_page(view: TwinView, output: OutputOptions, say: Callable[[str], None])
         say(f"no browser was found; the page is {path}")
 
 
-def _named(results: Sequence[Result]) -> dict[str, Result]:
+def named_by_kind(results: Sequence[Result]) -> dict[str, Result]:
     """Each result under its kind; the second of a kind is `trace-2`."""
     named: dict[str, Result] = {}
     for result in results:

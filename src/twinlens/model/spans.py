@@ -28,6 +28,18 @@ def occurrences(tokens: Tokens, text: str) -> list[Span]:
     return [span for span in spans if span is not None]
 
 
+def word_starts(tokens: Tokens, word: str) -> list[Span]:
+    """Token spans of every place where a word begins with `word`, left to right.
+
+    So "Dursley" is also found in "Dursleys" and "Dursley's", but not in "McDursley". The span is
+    that of `word` alone.
+    """
+    literal = re.escape(word.strip())
+    found = re.finditer(rf"(?<!\w){literal}", tokens.text) if literal else []
+    spans = (_tokens_over(tokens, *match.span()) for match in found)
+    return [span for span in spans if span is not None]
+
+
 def subject_mask(tokens: Tokens, subject: Subject, focus: int) -> Bool[np.ndarray, " token"]:
     """The tokens of the subject: bool `[token]`.
 

@@ -8,6 +8,7 @@ from twinlens.results.fitted import FittedLens, LensComparison
 from twinlens.results.heads import AttentionResult, HeadResult
 from twinlens.results.lens import LensResult
 from twinlens.results.neurons import NeuronResult
+from twinlens.results.recurrence import RecurrenceResult
 from twinlens.results.storage import SCHEMA_VERSION, open_result
 from twinlens.results.trace import TraceResult
 
@@ -20,6 +21,7 @@ __all__ = [
     "LensResult",
     "NeuronResult",
     "Provenance",
+    "RecurrenceResult",
     "Result",
     "Tokens",
     "TraceResult",

@@ -21,6 +21,7 @@ from twinlens.results.fitted import FittedLens, LensComparison
 from twinlens.results.heads import AttentionResult, HeadResult
 from twinlens.results.lens import LensResult
 from twinlens.results.neurons import NeuronResult
+from twinlens.results.recurrence import RecurrenceResult
 from twinlens.results.trace import TraceResult
 
 SCHEMA_VERSION = 1
@@ -33,6 +34,7 @@ _CLASSES: dict[str, type[Result]] = {
         NeuronResult,
         HeadResult,
         AttentionResult,
+        RecurrenceResult,
         FittedLens,
         LensComparison,
     )

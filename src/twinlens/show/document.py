@@ -18,6 +18,7 @@ from twinlens.show.lens_panels import key_of, lens_name
 from twinlens.show.panels import on_rows
 from twinlens.show.picture import (
     focus_of,
+    notes_of,
     restored_of,
     rows_of,
     same_prompt,
@@ -61,7 +62,7 @@ def _look(name: str, results: Sequence[Result], n_tokens: int) -> Look:
         vocabulary={str(i): label for r in results for i, label in r.vocabulary.items()},
         grids=_unlike(grids),
         subject=subject.tolist(),
-        notes=list(dict.fromkeys([*(note for r in results for note in r.notes), *said])),
+        notes=list(dict.fromkeys([*notes_of(results), *said])),
         settings=[{"result": r.kind_of_result, **plain(r.settings)} for r in results],
         provenance=plain(results[0].provenance),
         surprisal=None if bits is None else array(bits),

@@ -8,7 +8,14 @@ from typing import Literal
 
 import numpy as np
 
-from twinlens.results import HeadResult, LensResult, NeuronResult, Result, TraceResult
+from twinlens.results import (
+    HeadResult,
+    LensResult,
+    NeuronResult,
+    RecurrenceResult,
+    Result,
+    TraceResult,
+)
 from twinlens.results.effects import RestoredResult
 from twinlens.results.heads import SCORES
 from twinlens.results.lens import CONTRIBUTION_METRICS
@@ -18,6 +25,7 @@ from twinlens.show.head_panels import NAMES, head_panel, meaning_of_star, named
 from twinlens.show.lens_panels import lens_panel
 from twinlens.show.neuron_panels import layer_view, map_panel
 from twinlens.show.panels import Panel, on_rows, trace_panel
+from twinlens.show.recurrence_panels import recurrence_panels
 from twinlens.show.schema import Asked, Grid
 
 MOST_UNITS = 1_000_000  # numbers of a neuron map; a larger one keeps the strongest of each cell
@@ -35,6 +43,8 @@ def grids_of(result: Result, rows: tuple[str, ...]) -> list[Grid]:
         return _neuron_grids(result, rows)
     if isinstance(result, HeadResult):
         return _head_grids(result, rows)
+    if isinstance(result, RecurrenceResult):
+        return _recurrence_grids(result, rows)
     return []
 
 
@@ -129,6 +139,16 @@ def _head_grids(result: HeadResult, rows: tuple[str, ...]) -> list[Grid]:
         )
         for score in SCORES
     ]  # fmt: skip
+
+
+def _recurrence_grids(result: RecurrenceResult, rows: tuple[str, ...]) -> list[Grid]:
+    """The occurrences read by the lens on the left; looked at, and the heads, on the right."""
+    found: list[Grid] = []
+    for name, panel in recurrence_panels(result, rows).items():
+        side = "left" if name == "lens" else "right"
+        grid = grid_of(panel, f"recurrence.{name}", side, result.word, name)
+        found.append(dataclasses.replace(grid, parts="head" if panel.values.ndim > 2 else "none"))
+    return found
 
 
 def _strongest(result: NeuronResult) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:

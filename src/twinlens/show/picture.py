@@ -15,6 +15,7 @@ from twinlens.results import (
     HeadResult,
     LensResult,
     NeuronResult,
+    RecurrenceResult,
     Result,
     Tokens,
     TraceResult,
@@ -24,8 +25,11 @@ from twinlens.show.head_panels import attention_panel, head_panels
 from twinlens.show.lens_panels import key_of, lens_panel
 from twinlens.show.neuron_panels import neuron_panels
 from twinlens.show.panels import Panel, trace_panel
+from twinlens.show.recurrence_panels import recurrence_panels, story_of
 
-SHOWN = (LensResult, TraceResult, NeuronResult, HeadResult, AttentionResult)
+SHOWN = (
+    LensResult, TraceResult, RecurrenceResult, NeuronResult, HeadResult, AttentionResult,
+)  # fmt: skip
 _OF_THE_MODEL = (HeadResult,)  # their tokens are no prompt that was asked about
 
 
@@ -71,6 +75,8 @@ def picture(
                 panels += neuron_panels(result, rows, reduce)
             elif isinstance(result, HeadResult):
                 panels += head_panels(result, rows)
+            elif isinstance(result, RecurrenceResult):
+                panels += recurrence_panels(result, rows).values()
             else:
                 assert isinstance(result, AttentionResult)
                 panels.append(attention_panel(result, rows, focus))
@@ -82,8 +88,14 @@ def picture(
         surprisal_bits=surprisal_of(results),
         subject=np.logical_or.reduce(subjects) if subjects else np.zeros(len(tokens), bool),
         focus=focus,
-        notes=tuple(dict.fromkeys(note for r in results for note in r.notes)),
+        notes=notes_of(results),
     )
+
+
+def notes_of(results: Sequence[Result]) -> tuple[str, ...]:
+    """What a reader must know, each once; of a word that comes back also what was found."""
+    told = [story_of(result) for result in results if isinstance(result, RecurrenceResult)]
+    return tuple(dict.fromkeys([*told, *(note for result in results for note in result.notes)]))
 
 
 def restored_of(results: Sequence[Result]) -> list[RestoredResult]:

@@ -1,0 +1,144 @@
+"""`twinlens recur`: a word that comes back, and what it owes to its earlier occurrences."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from twinlens.cli.app import app
+from twinlens.cli.common import (
+    load_model,
+    named_by_kind,
+    print_json,
+    progress,
+    refuse_bad_output,
+    write,
+)
+from twinlens.cli.options import CorruptionOptions, ModelOptions, OutputOptions, Whole
+from twinlens.errors import InputError
+
+if TYPE_CHECKING:
+    from twinlens.results import RecurrenceResult
+
+
+@app.command
+def recur(
+    prompt: str | None = None,
+    *,
+    word: Annotated[str | None, Parameter(name=("--word", "-w"))] = None,
+    model: Annotated[str, Parameter(name=("--model", "-m"))] = "hamlet",
+    part: Whole | None = None,
+    controls: Whole = 10,
+    metric: Literal["probability", "log_probability", "logit", "kl"] = "probability",
+    neurons: bool = True,
+    corruption: CorruptionOptions | None = None,
+    load: ModelOptions | None = None,
+    output: OutputOptions | None = None,
+) -> None:
+    """A word that comes back: surprisal, lens, heads and effect of each of its occurrences.
+
+    Without a prompt: hamlet's story of the Dursley family.
+
+    Parameters
+    ----------
+    prompt
+        The text.
+    word
+        The word; also found where longer words begin with it ("Dursley" in "Dursleys").
+    model
+        "hamlet" (comes with twinlens), a directory or a hub id.
+    part
+        Which token of the word is explained, from 0. Default: the second, if there are several.
+    controls
+        Unrelated spans of the same length that are corrupted for comparison.
+    metric
+        What is measured at the last occurrence.
+    neurons
+        Trace single neurons too.
+    """
+    output, corruption = output or OutputOptions(), corruption or CorruptionOptions()
+    prompt, word = _asked(prompt, word, model)
+    refuse_bad_output(output)
+    loaded = load_model(model, load or ModelOptions(), quiet=output.quiet or output.json)
+    from twinlens.see.look import LookSettings
+    from twinlens.see.recurrence import recurrence
+    from twinlens.show.twin import twin
+
+    settings = LookSettings(prompt, **dataclasses.asdict(corruption))
+    found = recurrence(
+        loaded, prompt, word, part=part, corruption=settings.corruption, metric=metric,
+        controls=controls, neurons=neurons, progress=progress(output),
+    )  # fmt: skip
+    named = named_by_kind(found.results)
+    if output.json:
+        print_json(named["recurrence"].to_dict())
+    elif not output.quiet:
+        _print(found.story)
+    view = twin(
+        *found.results, columns=output.columns, flip=output.flip, transpose=output.transpose
+    )
+    write(view, named, output)
+
+
+def _asked(prompt: str | None, word: str | None, model: str) -> tuple[str, str]:
+    """The text and the word; without a text those of hamlet's story."""
+    from twinlens.model import hamlet
+
+    if prompt is None:
+        if model != "hamlet":
+            raise InputError(
+                f"a PROMPT is missing: without one, hamlet's story is read, not {model!r}"
+            )
+        return hamlet.story(), word or hamlet.NAME
+    if word is None:
+        raise InputError("--word is missing; give the word that comes back")
+    return prompt, word
+
+
+def _print(story: RecurrenceResult) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(
+        f"{story.metric.replace('_', ' ')} of {story.label(story.answer)!r} at token {story.focus}:"
+        f" {story.clean:.3f}; with all {len(story.lost)} earlier occurrences corrupted"
+        f" {story.corrupted:.3f}; with as many unrelated spans corrupted"
+        f" {story.clean - story.control_all_lost:.3f}",
+        markup=False,
+    )
+    console.print(_occurrences(story))
+    if len(story.controls):
+        worst = int(abs(story.control_lost).argmax())
+        console.print(
+            f"control: {len(story.controls)} unrelated spans of as many tokens, each corrupted"
+            f" alone, take {story.control_lost.mean():+.3f} on average; most:"
+            f" {story.text(story.controls[worst])!r} {story.control_lost[worst]:+.3f}",
+            markup=False,
+        )
+    heads = ", ".join(f"{name} {effect:+.3f}" for name, effect in story.top_heads(6))
+    console.print(f"heads whose output at the last occurrence brings back most: {heads}")
+    for note in story.notes:
+        console.print(f"note: {note}", style="dim", markup=False)
+
+
+def _occurrences(story: RecurrenceResult):
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("occurrence")
+    for column in (
+        "bits", "alone corrupted", "alone intact", "looked at most by",
+    ):  # fmt: skip
+        table.add_column(column, justify="right")
+    n_heads = story.attention.shape[1]
+    for n, (name, bits) in enumerate(zip(story.names, story.surprisal_bits, strict=True)):
+        cells = ["", "", ""]
+        if n < len(story.lost):
+            layer, head = divmod(int(story.attention[..., n].argmax()), n_heads)
+            share = story.attention[layer, head, n]
+            lost, kept = story.lost[n], story.kept[n]
+            cells = [f"{lost:+.3f}", f"{kept:+.3f}", f"{layer}.H{head} {share:.2f}"]
+        table.add_row(f"{name} {story.text(story.occurrences[n])}", f"{bits:.1f}", *cells)
+    return table
