@@ -4,7 +4,7 @@
 
 For prompts of each model, by noise and by replacement: every neuron restored alone, against the
 gradient at the corrupted run (atp), relevance patching (relp), integrated gradients (ig), and the
-default's second stage (the best estimate, its 120 strongest restored exactly). Printed are Pearson
+default's second stage (the best estimate, its 110 strongest restored exactly). Printed are Pearson
 and Spearman with exact, how many of the true top 100 are among the estimate's first 100 and 200,
 and the cost in forward passes of the noised batch (a backward pass counts as two; a replayed neuron
 by the blocks and tokens that were run).
@@ -29,7 +29,7 @@ from twinlens.see.estimates import passes_of
 from twinlens.see.measuring import BEST_ESTIMATE
 
 GOAL_FOUND, GOAL_PASSES = 95, 40
-RESTORED = 120  # the default
+RESTORED = 110  # the default
 SHARED = Path(__file__).parents[2] / "shared"
 STORY = (
     "Once upon a time, there was a little girl named Lily. She loved to play with her ball in the"

@@ -51,7 +51,7 @@ def neuron_trace(
     method: Method = "auto",
     basis: Basis = "neuron",
     cells: Sequence[Place] | None = None,
-    restored: int = 120,
+    restored: int = 110,
     keep: int | None = None,
     corruption: Corruption | None = None,
     metric: Metric = "probability",
