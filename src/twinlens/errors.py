@@ -43,6 +43,10 @@ class SettingsError(InputError):
     """A settings file cannot be read, or holds a name or value that is not a setting."""
 
 
+class FactsError(InputError):
+    """A data set of facts cannot be read, or (in a strict run) has a row that is no fact."""
+
+
 class ModelError(TwinlensError):
     """Something about the model itself."""
 
@@ -69,6 +73,14 @@ class ResultFileError(ResultError):
 
 class SchemaVersionError(ResultError):
     """The file was written with another version of the result schema."""
+
+
+class RunFolderError(ResultError):
+    """The folder is no run of a sweep, or one that was begun with other settings."""
+
+
+class ClusterError(TwinlensError):
+    """The workers of a cluster could not be started, or were lost again and again."""
 
 
 class MissingExtraError(TwinlensError, ImportError):

@@ -37,7 +37,11 @@ def facts(phrasing: Phrasing = "seen") -> list[dict[str, Any]]:
     """
     if phrasing not in ("seen", "kept_out"):
         raise InputError(f"phrasing={phrasing!r} is not known; choose 'seen' or 'kept_out'")
-    world = _world()
+    return facts_of(_world(), phrasing)
+
+
+def facts_of(world: Any, phrasing: Phrasing = "seen") -> list[dict[str, Any]]:
+    """The facts of a world in the format of this folder's `facts.json`."""
     records: list[dict[str, Any]] = []
     for number, entity in enumerate(world["entities"]):
         for place, (relation, attribute) in enumerate(entity["facts"].items()):

@@ -1,0 +1,92 @@
+"""What a sweep measures of every fact, in plain values that its folder keeps."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from twinlens.errors import InputError
+from twinlens.run.engine import Engine
+from twinlens.see.corruption import Corruption, Noise, Replace, Rule
+from twinlens.see.question import Direction, Metric, one_of
+from twinlens.sweep.facts import Fact
+
+Measure = Literal["trace", "neurons", "lens"]
+SweptKind = Literal["block", "mlp", "attn"]
+SweptMethod = Literal["atp", "ig", "relp", "exact"]
+SweptCorruption = Literal["noise", "counterfactual"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepSettings:
+    """What is asked of every fact. `sigma=None`: `times_std` standard deviations of the embeddings
+    of the data set's subjects (ROME). `window` is that of `mlp` and `attn`; a block stands alone.
+    `method` is fixed, since `auto` looks at a clock and results must not depend on one.
+    `batch_tokens=None`: the defaults of `causal_trace` and `neuron_trace`."""
+
+    measure: tuple[Measure, ...] = ("trace", "neurons", "lens")
+    kinds: tuple[SweptKind, ...] = ("block", "mlp", "attn")
+    window: int = 1
+    metric: Metric = "probability"
+    direction: Direction = "denoise"
+    corruption: SweptCorruption = "noise"
+    sigma: float | None = None
+    times_std: float = 3.0
+    samples: int = 10
+    seed: int = 1
+    rule: Rule = "gaussian"
+    df: float = 3.0
+    noise_replaces: bool = False
+    engine: Engine = "auto"
+    batch_tokens: int | None = None
+    method: SweptMethod = "atp"
+    restored: int = 110
+    top_neurons: int = 30
+    unknown: bool = False
+
+    def __post_init__(self) -> None:
+        for name, choices in (("measure", Measure), ("kinds", SweptKind)):
+            given: tuple[str, ...] = getattr(self, name)
+            if not isinstance(given, tuple) or not given:
+                raise InputError(f"{name}={given!r} must name at least one")
+            for one in given:
+                one_of(name, one, get_args(choices))
+        for name, choices in (
+            ("metric", Metric), ("direction", Direction), ("engine", Engine),
+            ("method", SweptMethod), ("corruption", SweptCorruption),
+        ):  # fmt: skip
+            one_of(name, getattr(self, name), get_args(choices))
+        if self.metric == "logit_difference":
+            raise InputError("metric='logit_difference' needs a foil, which facts do not have")
+        for name, least in (("window", 1), ("restored", 0), ("top_neurons", 1)):
+            if not isinstance(value := getattr(self, name), int) or value < least:
+                raise InputError(f"{name}={value!r} must be a whole number of at least {least}")
+        self.noise(self.sigma)
+
+    def noise(self, sigma: float | None) -> Noise:
+        """The noise of a sweep whose sigma is known; raises where its numbers do not fit."""
+        return Noise(
+            sigma=sigma, times_std=self.times_std, samples=self.samples, seed=self.seed,
+            rule=self.rule, df=self.df, replace=self.noise_replaces,
+        )  # fmt: skip
+
+    def corruption_of(self, fact: Fact, sigma: float | None) -> Corruption:
+        """How a fact is corrupted."""
+        if self.corruption == "counterfactual":
+            return Replace(prompt=fact.counterfactual or "")
+        return self.noise(sigma)
+
+    @property
+    def needs_sigma(self) -> bool:
+        """Whether sigma must be taken from the data set's subjects."""
+        scaled = self.rule in ("gaussian", "uniform")
+        return self.corruption == "noise" and self.sigma is None and scaled
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_plain(cls, values: dict[str, Any]) -> SweepSettings:
+        """Back from JSON."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

@@ -1,0 +1,147 @@
+"""The reading side of a run's folder: four tables as polars frames, grids of one fact as arrays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from twinlens.errors import InputError, RunFolderError
+from twinlens.results.base import optional
+from twinlens.sweep.manifest import REJECTED, read_manifest
+from twinlens.sweep.tables import EMBED, rows_of_part, schema
+
+_TRIES = 5
+
+
+def open_run(path: str | Path) -> SweepRun:
+    """Open the folder that a sweep wrote, finished or not.
+
+    Raises `RunFolderError` where it is none, `SchemaVersionError` where it is of another schema,
+    and `MissingExtraError` without polars and pyarrow (`pip install twinlens[sweep]`).
+    """
+    folder = Path(path).expanduser()
+    optional("polars", "sweep")
+    optional("pyarrow", "sweep")
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise RunFolderError(
+            f"{folder} is no run of a sweep: it has no manifest.json; `twinlens sweep FACTS -o"
+            f" {folder}` makes one"
+        )
+    return SweepRun(folder, manifest)
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """A run of a sweep: `manifest` (settings, model, versions) and four tables.
+
+    `facts`: one row a fact: `status` (`measured`, `unknown` to the model, or `failed` with a
+    `reason`), its prompt, answer and scores. `tokens`: one row a token. `cells`: one row a kind
+    (`block`, `mlp`, `attn`, `neurons`: the mean over an MLP's neurons, `lens`), layer (-1: the
+    embedding), and token: `score` (trace: the metric with the cell restored; lens: the answer's
+    probability), `effect`, `corrupted`, `clean`, `spread` over the samples, and of the lens `rank`
+    and `top`. `neurons`: the strongest neurons of each fact, each at its token. `fact` joins them:
+    the row of the data set, from 0.
+    """
+
+    path: Path
+    manifest: Mapping[str, Any]
+
+    @cached_property
+    def facts(self) -> Any:
+        """One row a fact that is done (polars)."""
+        return self._frame("facts")
+
+    @cached_property
+    def tokens(self) -> Any:
+        """One row a token of each measured fact (polars)."""
+        return self._frame("tokens")
+
+    @cached_property
+    def cells(self) -> Any:
+        """One row a cell of each measured fact (polars)."""
+        return self._frame("cells")
+
+    @cached_property
+    def neurons(self) -> Any:
+        """The strongest neurons of each measured fact (polars)."""
+        return self._frame("neurons")
+
+    @property
+    def rejected(self) -> list[dict[str, Any]]:
+        """The rows of the data set that are no facts: `line`, `reason`, `row`."""
+        path = self.path / REJECTED
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return [json.loads(line) for line in lines]
+
+    def counts(self) -> dict[str, int | float | None]:
+        """How many facts are done, measured, known, unknown, failed; and the share of known ones
+        among those that the model could be asked (None where the data set has no answers)."""
+        status, known = (self.facts[column] for column in ("status", "known"))
+        judged = int(known.is_not_null().sum())
+        found: dict[str, int | float | None] = {
+            "done": len(self.facts),
+            **{name: int((status == name).sum()) for name in ("measured", "failed")},
+            "known": int(known.fill_null(value=False).sum()),
+            "unknown": judged - int(known.fill_null(value=False).sum()),
+            "rejected": int(self.manifest["facts"]["rejected"]),
+        }
+        share = (found["known"] or 0) / judged if judged else None
+        return found | {"share_known": share}
+
+    def layers(self, kind: str) -> tuple[str, ...]:
+        """The rows of a kind, top to bottom, as in a result."""
+        numbers = tuple(str(layer) for layer in range(int(self.manifest["model"]["n_layers"])))
+        return ("embed", *numbers) if kind in ("block", "lens") else numbers
+
+    def grid(self, fact: int, kind: str, value: str = "effect") -> Float[np.ndarray, "layer token"]:
+        """One fact's cells of a kind as an array: layers top to bottom, tokens left to right.
+
+        `value` is a column of numbers of `cells`. Raises `InputError` where there is none.
+        """
+        polars: Any = optional("polars", "sweep")
+        if value not in ("score", "effect", "corrupted", "clean", "spread", "rank"):
+            raise InputError(f"value={value!r} is no column of numbers of the cells")
+        chosen = self.cells.filter((polars.col("fact") == fact) & (polars.col("kind") == kind))
+        if not len(chosen):
+            raise InputError(
+                f"{self.path} has no cells of kind {kind!r} of fact {fact}: not measured, or"
+                " not done yet"
+            )
+        n_tokens = int(chosen["token"].max()) + 1
+        grid = np.full((len(self.layers(kind)), n_tokens), np.nan)
+        rows = chosen["layer"].to_numpy() - (EMBED if kind in ("block", "lens") else 0)
+        grid[rows, chosen["token"].to_numpy()] = chosen[value].cast(polars.Float64).to_numpy()
+        return grid
+
+    def _frame(self, name: str) -> Any:
+        """A table and the parts that are not in it yet, in the order of the facts."""
+        polars: Any = optional("polars", "sweep")
+        for left in reversed(range(_TRIES)):
+            try:
+                return polars.from_arrow(self._table(name)).sort("fact", maintain_order=True)
+            except FileNotFoundError:  # a part went into the table meanwhile
+                if not left:
+                    raise
+        raise AssertionError
+
+    def _table(self, name: str) -> Any:
+        arrow: Any = optional("pyarrow", "sweep")
+        parquet: Any = optional("pyarrow.parquet", "sweep")
+        path = self.path / f"{name}.parquet"
+        parts = sorted((self.path / "parts").glob("[0-9]*.parquet"))
+        whole = parquet.read_table(path) if path.exists() else schema(name).empty_table()
+        has = set(whole.column("fact").unique().to_pylist())
+        tables = [whole] + [
+            rows_of_part(parquet.read_table(part, columns=[name]), name)
+            for part in parts
+            if int(part.name[:8]) not in has
+        ]
+        return arrow.concat_tables(tables)
