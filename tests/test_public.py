@@ -12,6 +12,7 @@ from twinlens import errors
 PUBLIC = {
     "Anatomy",
     "AttentionResult",
+    "Cluster",
     "HeadResult",
     "LensResult",
     "Model",
@@ -35,8 +36,11 @@ PUBLIC = {
     "neuron_card",
     "neuron_trace",
     "open_result",
+    "open_run",
     "recurrence",
     "restored_lens",
+    "summarize",
+    "sweep",
     "twin",
 }
 
@@ -64,11 +68,13 @@ def test_keyword_names_are_the_same_everywhere():
         "lens_metric", "lens_target", "columns", "crop", "flip", "transpose", "method", "basis",
         "cells", "restored", "keep", "reduce", "tokens", "model", "transposed", "flipped",
         "heads", "queries", "value_weighted", "sequences", "length", "repeats", "threshold",
-        "cell", "decoder", "part", "controls", "neurons",
+        "cell", "decoder", "part", "controls", "neurons", "measure", "kinds", "top_neurons",
+        "unknown", "strict", "limit", "level", "resamples", "top",
     }  # fmt: skip
     functions = (
         tl.load, tl.logit_lens, tl.causal_trace, tl.neuron_trace, tl.check, tl.twin, tl.convert,
-        tl.induction, tl.attention, tl.restored_lens, tl.recurrence,
+        tl.induction, tl.attention, tl.restored_lens, tl.recurrence, tl.sweep,
+        tl.summarize,
     )  # fmt: skip
     for function in functions:
         keywords = {

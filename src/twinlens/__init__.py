@@ -35,13 +35,18 @@ if TYPE_CHECKING:
     from twinlens.see.restored import restored_lens as restored_lens
     from twinlens.see.trace import causal_trace as causal_trace
     from twinlens.show.page import compare as compare
+    from twinlens.show.summary_view import summarize as summarize
     from twinlens.show.twin import twin as twin
+    from twinlens.sweep.cluster import Cluster as Cluster
+    from twinlens.sweep.store import open_run as open_run
+    from twinlens.sweep.sweeping import sweep as sweep
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Anatomy": "twinlens.model.anatomy",
     "AttentionResult": "twinlens.results",
+    "Cluster": "twinlens.sweep.cluster",
     "HeadResult": "twinlens.results",
     "LensResult": "twinlens.results",
     "Model": "twinlens.model.model",
@@ -60,18 +65,25 @@ _HOMES = {
     "neuron_card": "twinlens.see.card",
     "neuron_trace": "twinlens.see.neurons",
     "open_result": "twinlens.results",
+    "open_run": "twinlens.sweep.store",
     "Recurrence": "twinlens.see.recurrence",
     "RecurrenceResult": "twinlens.results",
     "recurrence": "twinlens.see.recurrence",
     "restored_lens": "twinlens.see.restored",
+    "summarize": "twinlens.show.summary_view",
     "twin": "twinlens.show.twin",
 }
 
-_MODULES = {"errors": "twinlens.errors", "hamlet": "twinlens.model.hamlet"}
+_MODULES = {
+    "errors": "twinlens.errors",
+    "hamlet": "twinlens.model.hamlet",
+    "sweep": "twinlens.sweep",  # a room that can be called
+}
 
 __all__ = [
     "Anatomy",
     "AttentionResult",
+    "Cluster",
     "HeadResult",
     "LensResult",
     "Model",
@@ -95,8 +107,11 @@ __all__ = [
     "neuron_card",
     "neuron_trace",
     "open_result",
+    "open_run",
     "recurrence",
     "restored_lens",
+    "summarize",
+    "sweep",
     "twin",
 ]
 

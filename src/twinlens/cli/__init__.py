@@ -1,6 +1,18 @@
 """Commands: parse, call the library, print. Imports nothing heavy at module level."""
 
-from twinlens.cli import check, convert, draw, heads, look, neuron, recur, serve
+from twinlens.cli import check, convert, draw, heads, look, neuron, recur, serve, sweep
 from twinlens.cli.app import app, main
 
-__all__ = ["app", "check", "convert", "draw", "heads", "look", "main", "neuron", "recur", "serve"]
+__all__ = [
+    "app",
+    "check",
+    "convert",
+    "draw",
+    "heads",
+    "look",
+    "main",
+    "neuron",
+    "recur",
+    "serve",
+    "sweep",
+]

@@ -1,7 +1,7 @@
 """Units done by the workers of a Ray cluster, each with a model of its own.
 
-The driver gives out units, keeps what comes back in the run's folder, and starts a worker anew where
-one was lost; its units are done again. Only the driver writes.
+The driver gives out units, keeps what comes back in the run's folder, and starts a worker anew
+where one was lost; its units are done again. Only the driver writes.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -110,15 +111,16 @@ def subjects_std(model: Model, subjects: Sequence[str]) -> float:
 
     Each subject is read alone, and counts as often as it occurs; in double precision.
     """
-    n, total, squares = 0, 0.0, 0.0
+    n, sums, squares = 0, list[float](), list[float]()
     with torch.no_grad():
         for subject in subjects:
             ids = torch.from_numpy(model.encode(subject, special=False).ids)
             rows = model.embedding(ids[None].to(model.device))[0].double().cpu()
             n += rows.numel()
-            total += float(rows.sum())
-            squares += float((rows * rows).sum())
-    return ((squares - total * total / n) / (n - 1)) ** 0.5
+            sums.append(float(rows.sum()))
+            squares.append(float((rows * rows).sum()))
+    total = math.fsum(sums)  # the same in any order of the facts
+    return ((math.fsum(squares) - total * total / n) / (n - 1)) ** 0.5
 
 
 def _key(shared: dict[str, Any], fact: Fact) -> str:

@@ -53,8 +53,8 @@ def telling(tally: Tally, progress: Progress) -> Generator[Callable[[Made], None
 
         yield tell
     elif progress or (progress is None and sys.stderr.isatty()):
-        with _bar(tally) as tell:
-            yield tell
+        with _bar(tally) as show:
+            yield show
     else:
         yield tally.add
 

@@ -1,4 +1,4 @@
-"""Files of facts to rows with their lines: JSON, JSON Lines, CSV, Parquet; nothing is judged yet."""
+"""Files of facts to rows with their lines (JSON, JSON Lines, CSV, Parquet); none is judged here."""
 
 from __future__ import annotations
 

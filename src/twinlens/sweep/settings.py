@@ -40,7 +40,7 @@ class SweepSettings:
     engine: Engine = "auto"
     batch_tokens: int | None = None
     method: SweptMethod = "atp"
-    restored: int = 110
+    restored: int = 30
     top_neurons: int = 30
     unknown: bool = False
 
@@ -89,4 +89,8 @@ class SweepSettings:
     @classmethod
     def from_plain(cls, values: dict[str, Any]) -> SweepSettings:
         """Back from JSON."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        given: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**given)

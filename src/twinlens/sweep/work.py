@@ -10,6 +10,7 @@ import contextlib
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -118,7 +119,7 @@ def predict(model: Model, tokens: Tokens, fact: Fact) -> Prediction:
         return Prediction(predicted, predicted, float(logits.softmax(-1)[predicted]), None)
     expected = answer_ids(model, tokens, fact.answer)
     known, more = predicted == expected[0], ids
-    for before, after in zip(expected, expected[1:], strict=False):
+    for before, after in pairwise(expected):
         if known:
             more = torch.cat([more, torch.tensor([before])])
             known = int(_logits(model, more).argmax()) == after

@@ -44,7 +44,7 @@ def sweep(
     metric: Metric = "probability",
     direction: Direction = "denoise",
     method: SweptMethod = "atp",
-    restored: int = 110,
+    restored: int = 30,
     top_neurons: int = 30,
     engine: Engine = "auto",
     batch_tokens: int | None = None,
@@ -55,7 +55,7 @@ def sweep(
 ) -> SweepRun:
     """Measure every fact of a data set, and keep all of it in a folder (Meng et al. 2022).
 
-    `facts`: a file (ROME's known_1000.json as it is, JSON Lines, CSV, Parquet with columns `prompt`,
+    `facts`: a file (ROME's known_1000.json as it is, JSON Lines, CSV, Parquet; columns `prompt`,
     `subject`, and optionally `answer` or `attribute`, `counterfactual`, `id`), "hamlet", or a list
     of dicts. Rows that are no fact are kept in `rejected.jsonl` and do not stop the sweep (with
     `strict` they do). Facts whose answer the model does not predict are marked and left out, as in
@@ -71,7 +71,8 @@ def sweep(
     a `Cluster` in the model's place the work is done by its workers.
 
     Returns the run as `open_run` does. Raises `FactsError`, `InputError`, `RunFolderError` where
-    the folder was begun with another model, other facts or settings, and what `causal_trace` raises.
+    the folder was begun with another model, other facts or settings, `ClusterError`, and
+    `AnatomyError` where the model fails its checks.
     """
     settings = dataclasses.replace(
         _corrupted_by(corruption),

@@ -1,0 +1,279 @@
+"""`twinlens sweep` and `twinlens summarize`: a data set of facts, and what it says on average."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+
+from twinlens.cli.app import app
+from twinlens.cli.common import load_model, print_json
+from twinlens.cli.options import ModelOptions, Whole
+from twinlens.cli.values import whole
+from twinlens.errors import InputError, ResultFileError
+
+if TYPE_CHECKING:
+    from twinlens.sweep.facts import Facts
+    from twinlens.sweep.store import SweepRun
+
+_SWEEP = Group("What is measured", sort_key=3)
+_WORKERS = Group("Workers", sort_key=4)
+_MEASURES, _KINDS = ("trace", "neurons", "lens"), ("block", "mlp", "attn")
+_TOLD = 5  # bad rows that are printed
+
+
+@Parameter(name="*", group=_SWEEP)
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions:
+    """What is asked of every fact."""
+
+    measure: str = "trace,neurons,lens"
+    "Any of trace, neurons, lens."
+    kinds: str = "block,mlp,attn"
+    "Which states are traced: any of block, mlp, attn."
+    window: Whole = 1
+    "Layers of mlp and attn restored together (ROME's figures: 10)."
+    metric: Literal["probability", "log_probability", "logit", "kl"] = "probability"
+    "What is measured at the last token."
+    direction: Literal["denoise", "noise"] = "denoise"
+    "Restore clean states in the corrupted run, or put corrupted states into the clean run."
+    corruption: Literal["noise", "counterfactual"] = "noise"
+    "Noise on the subject, or the row's other prompt in its place."
+    sigma: float | None = None
+    "Standard deviation of the noise (default: from --times-std)."
+    times_std: float = 3.0
+    "The same in standard deviations of the embeddings of the data set's subjects."
+    samples: Whole = 10
+    "Noise samples."
+    seed: Whole = 1
+    "Seed of the noise."
+    rule: Literal["gaussian", "uniform", "multivariate", "t"] = "gaussian"
+    "Distribution of the noise."
+    method: Literal["atp", "ig", "relp", "exact"] = "atp"
+    "How neurons are measured: estimates from gradients, or each restored."
+    restored: Whole = 30
+    "Strongest neurons restored exactly after an estimate."
+    top_neurons: Whole = 30
+    "Strongest neurons kept of each fact."
+    engine: Literal["auto", "replay", "hooks"] = "auto"
+    "As in look; auto decides once for the whole sweep."
+    batch_tokens: Annotated[int | None, Parameter(converter=whole)] = None
+    "Tokens of one forward pass at most."
+    unknown: Annotated[bool, Parameter(negative="")] = False
+    "Measure the facts that the model does not know, too."
+
+
+@Parameter(name="*", group=_WORKERS)
+@dataclass(frozen=True, kw_only=True)
+class WorkerOptions:
+    """Who does the work."""
+
+    ray: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = field(
+        default=None
+    )
+    "Workers on Ray: on this machine (--ray), or of a cluster (--ray auto, --ray HOST:PORT)."
+    workers: Annotated[int | None, Parameter(converter=whole)] = None
+    "How many of them (default: as many as fit)."
+    cpus: float = 1.0
+    "CPUs of each."
+    gpus: float = 0.0
+    "GPUs of each; a fraction shares one, several hold a model with --device-map auto."
+
+
+@app.command
+def sweep(
+    facts: str,
+    *,
+    model: Annotated[str, Parameter(name=("--model", "-m"))] = "hamlet",
+    output: Annotated[Path, Parameter(name=("--output", "-o"))],
+    limit: Annotated[int | None, Parameter(converter=whole)] = None,
+    strict: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
+    quiet: Annotated[bool, Parameter(name=("--quiet", "-q"), negative="")] = False,
+    asked: SweepOptions | None = None,
+    load: ModelOptions | None = None,
+    workers: WorkerOptions | None = None,
+) -> None:
+    """Measure every fact of a data set into a folder; the same command goes on where it stopped.
+
+    Parameters
+    ----------
+    facts
+        ROME's known_1000.json, JSON Lines, CSV or Parquet with columns prompt, subject, and maybe
+        answer, counterfactual, id; or "hamlet".
+    model
+        "hamlet" (comes with twinlens), a directory or a hub id.
+    output
+        Folder of the run.
+    limit
+        Only the first so many facts.
+    strict
+        Stop at a bad row.
+    json
+        Print the counts as JSON.
+    quiet
+        Print nothing but errors.
+    """
+    from twinlens.sweep.facts import read_facts
+
+    options = _checked(asked or SweepOptions())
+    read = read_facts(facts, strict=strict)
+    if not (quiet or json):
+        _tell_rejected(read, output)
+    able = _able(model, load or ModelOptions(), workers or WorkerOptions(), quiet=quiet or json)
+    import twinlens as tl
+
+    started = time.monotonic()
+    shown = False if quiet or json else None
+    try:
+        run = tl.sweep(able, read, output, limit=limit, progress=shown, **options)
+    except KeyboardInterrupt:
+        print(f"what is done stays in {output}; the same command goes on", file=sys.stderr)
+        raise
+    if json:
+        print_json(run.counts() | {"folder": str(output)})
+    elif not quiet:
+        _tell(run, time.monotonic() - started)
+
+
+def _checked(asked: SweepOptions) -> dict[str, Any]:
+    """The options as keywords of `tl.sweep`."""
+    from twinlens.see.corruption import Noise
+
+    corruption: Any = asked.corruption
+    if corruption == "noise":
+        corruption = Noise(
+            sigma=asked.sigma, times_std=asked.times_std, samples=asked.samples, seed=asked.seed,
+            rule=asked.rule,
+        )  # fmt: skip
+    same = (
+        "window", "metric", "direction", "method", "restored", "top_neurons", "engine",
+        "batch_tokens", "unknown",
+    )  # fmt: skip
+    return {name: getattr(asked, name) for name in same} | {
+        "corruption": corruption,
+        "measure": _names("--measure", asked.measure, _MEASURES),
+        "kinds": _names("--kinds", asked.kinds, _KINDS),
+    }
+
+
+def _names(option: str, text: str, choices: tuple[str, ...]) -> tuple[str, ...]:
+    """Names between commas."""
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    strange = [name for name in names if name not in choices]
+    if strange or not names:
+        raise InputError(f"{option} {text!r}: expected one or more of {', '.join(choices)}")
+    return names
+
+
+def _able(model: str, load: ModelOptions, workers: WorkerOptions, *, quiet: bool) -> Any:
+    """The model, or the cluster whose workers load it."""
+    if workers.ray is None:
+        if workers != WorkerOptions():
+            raise InputError("--workers, --cpus and --gpus are about workers on Ray; give --ray")
+        return load_model(model, load, quiet=quiet)
+    if len(workers.ray) > 1:
+        raise InputError(f"--ray takes one address, not {' '.join(workers.ray)}")
+    import dataclasses
+
+    import twinlens as tl
+
+    options = {k: v for k, v in dataclasses.asdict(load).items() if v}
+    return tl.Cluster(
+        model, address=workers.ray[0] if workers.ray else None, workers=workers.workers,
+        cpus=workers.cpus, gpus=workers.gpus, load=options,
+    )  # fmt: skip
+
+
+def _tell_rejected(facts: Facts, output: Path) -> None:
+    for row in facts.bad[:_TOLD]:
+        print(f"note: {facts.name}, line {row.line}: {row.reason}", file=sys.stderr)
+    if len(facts.bad) > _TOLD:
+        print(f"note: {len(facts.bad) - _TOLD} more bad rows", file=sys.stderr)
+    if facts.rejected:
+        repeated = len(facts.rejected) - len(facts.bad)
+        kept = f"{len(facts.bad)} bad and {repeated} repeated rows are kept in"
+        print(f"note: {kept} {output / 'rejected.jsonl'}", file=sys.stderr)
+
+
+def _tell(run: SweepRun, seconds: float) -> None:
+    counts = run.counts()
+    share = counts["share_known"]
+    known = "" if share is None else f"; the model knows {share:.1%} of those with an answer"
+    print(
+        f"{run.path}: {counts['done']} facts done in {seconds:.1f} s of this call:"
+        f" {counts['measured']} measured, {counts['unknown']} unknown to the model,"
+        f" {counts['failed']} failed{known}"
+    )
+    print(f"twinlens summarize {run.path} -o figure.pdf  shows the averages")
+
+
+@app.command
+def summarize(
+    run: Path,
+    *,
+    against: Path | None = None,
+    output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None,
+    level: float = 0.95,
+    resamples: Whole = 2000,
+    seed: Whole = 1,
+    top: Whole = 10,
+    json: Annotated[bool, Parameter(negative="")] = False,
+    quiet: Annotated[bool, Parameter(name=("--quiet", "-q"), negative="")] = False,
+) -> None:
+    """Average a run by layer and token role; with --against, compare two runs fact by fact.
+
+    Parameters
+    ----------
+    run
+        Folder that `twinlens sweep` wrote.
+    against
+        Another run, which is subtracted: another model or corruption, or before an edit.
+    output
+        Figure to write: .png, .svg or .pdf.
+    level
+        Level of the bootstrap intervals over facts.
+    resamples
+        Bootstrap resamples.
+    seed
+        Seed of the bootstrap.
+    top
+        Neurons that are named.
+    json
+        Print the numbers as JSON.
+    quiet
+        Print nothing but errors.
+    """
+    from twinlens.results.base import optional
+    from twinlens.show.summary_view import check_summary_format, summarize
+
+    if output is not None:
+        check_summary_format(output)
+        optional("matplotlib", "figures")
+        if not output.parent.is_dir():
+            raise ResultFileError(
+                f"cannot write {output}: the folder {output.parent} does not exist"
+            )
+    view = summarize(run, against, level=level, resamples=resamples, seed=seed, top=top)
+    if json:
+        print_json(view.to_dict())
+    elif not quiet:
+        _print(view.summary)
+    if output is not None:
+        view.save(output)
+        if not quiet:
+            print(f"wrote {output}", file=sys.stderr)
+
+
+def _print(summary: Any) -> None:
+    from rich.console import Console
+
+    from twinlens.show.summary_table import summary_tables
+
+    console = Console(highlight=False)
+    for part in summary_tables(summary):
+        console.print(part, markup=False) if isinstance(part, str) else console.print(part)

@@ -1,0 +1,101 @@
+"""A summary of one run or two that saves itself as a figure."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twinlens.errors import InputError
+from twinlens.results.storage import replacing
+from twinlens.sweep.store import SweepRun, open_run
+from twinlens.sweep.summary import Summary, summed_up
+
+SUMMARY_FORMATS = (".png", ".svg", ".pdf")
+
+
+@dataclass(frozen=True, eq=False)
+class SummaryView:
+    """The `summary` (arrays), and ways to show it."""
+
+    summary: Summary
+
+    def figure(self, neurons: int = 10) -> Any:
+        """The picture as a `matplotlib.figure.Figure`, with so many neurons in its table."""
+        from twinlens.show.summary_figure import draw_summary
+
+        return draw_summary(self.summary, neurons)
+
+    def save(self, path: str | Path, *, dpi: int = 160) -> Path:
+        """Write .png, .svg or .pdf; the file appears whole or not at all.
+
+        Raises `InputError` for another ending, `ResultFileError` where the file cannot be written.
+        """
+        path = Path(path)
+        check_summary_format(path)
+        payload = self._render(path.suffix[1:].lower(), dpi)
+        with replacing(path) as temporary:
+            temporary.write_bytes(payload)
+        return path
+
+    def to_dict(self) -> dict[str, Any]:
+        """The summary as plain lists, numbers and strings."""
+        return self.summary.to_dict()
+
+    def to_dataframe(self) -> Any:
+        """One row a kind, layer and role (polars): mean, low, high, facts."""
+        return self.summary.to_dataframe()
+
+    def _repr_png_(self) -> bytes:
+        return self._render("png", 110)
+
+    def _render(self, file_format: str, dpi: int) -> bytes:
+        figure = self.figure()
+        import matplotlib
+
+        buffer = io.BytesIO()
+        metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+        with matplotlib.rc_context({"svg.hashsalt": "twinlens"}):
+            figure.savefig(
+                buffer, format=file_format, dpi=dpi, metadata=metadata.get(file_format, {})
+            )
+        return buffer.getvalue()
+
+
+def check_summary_format(path: Path) -> None:
+    """Raises `InputError` where a summary cannot be written with this ending."""
+    if path.suffix.lower() not in SUMMARY_FORMATS:
+        raise InputError(
+            f"cannot write a summary as {path.name!r}; its ending must be one of"
+            f" {', '.join(SUMMARY_FORMATS)}"
+        )
+
+
+def summarize(
+    run: str | Path | SweepRun,
+    against: str | Path | SweepRun | None = None,
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 1,
+    top: int = 20,
+) -> SummaryView:
+    """What a sweep found on average: effects by layer and token role (Meng et al. 2022, figure 2).
+
+    For `block`, `mlp`, `attn` and the `neurons`' layer mean: first each fact's mean over its tokens
+    of a role, then the mean over facts, with percentile bootstrap intervals of `level` over facts
+    (`resamples`, `seed`); and the `top` neurons that are most often among a fact's strongest.
+
+    With `against` (another model, another corruption, the same model before an edit): the
+    difference, run minus `against`, fact by fact, on the facts that both measured; models of
+    different depth are compared at the same share of it.
+
+    Returns a view: `.summary` (arrays), `.save("figure.pdf")`, `.to_dataframe()`, `.to_dict()`.
+    Raises `RunFolderError` where a folder is no run, `InputError` where nothing can be compared.
+    """
+    first = run if isinstance(run, SweepRun) else open_run(run)
+    second = open_run(against) if isinstance(against, str | Path) else against
+    return SummaryView(
+        summed_up(first, second, level=level, resamples=resamples, seed=seed, top=top)
+    )
