@@ -68,15 +68,20 @@ def test_earlier_occurrences_carry_the_effect_and_unrelated_spans_do_not(story):
     assert sum(map(len, spans)) == len(set.union(*spans)), "controls do not overlap"
 
 
-def test_heads_are_those_of_the_head_trace(hamlet, story):
-    found = story.story
+def test_heads_are_those_of_the_head_trace(gpt2):
+    asked = {"corruption": tl.Noise(samples=2)}
+    found = tl.recurrence(gpt2, TEXT, "Dursley", neurons=False, **asked).story
+    earlier = [(int(a), int(b)) for a, b in found.occurrences[:-1]]
     trace = tl.causal_trace(
-        hamlet, tl.hamlet.story(), focus=found.focus, answer="next", kind="head",
-        corruption=tl.Replace(prompt=tl.hamlet.story("Wellford")),
-    )  # fmt: skip
+        gpt2, TEXT, earlier, focus=found.focus, answer="next", kind="head", **asked
+    )
     effects = trace.effects()[:, found.places].transpose(0, 2, 1)
-    np.testing.assert_allclose(found.head_effects, effects, atol=1e-5)
-    assert found.top_heads(1)[0][0] == "5.H2"
+    np.testing.assert_allclose(found.head_effects, effects, atol=1e-6)
+    assert np.abs(effects).max() > 1e-5
+
+
+def test_hamlets_induction_head_carries_the_name(story):
+    assert story.story.top_heads(1)[0][0] == "5.H2"
 
 
 def test_in_the_circuit_set_by_hand_the_induction_head_looks_and_carries(tokenizer):
@@ -89,7 +94,7 @@ def test_in_the_circuit_set_by_hand_the_induction_head_looks_and_carries(tokeniz
 
 
 def test_results_belong_together(gpt2):
-    found = tl.recurrence(gpt2, TEXT, "Dursley", controls=2, corruption=tl.Noise(samples=2))
+    found = tl.recurrence(gpt2, TEXT, "Dursley", controls=2, corruption=tl.Noise(samples=1))
     assert found.neurons is not None
     page = tl.twin(*found.results)
     names = [grid.id for grid in page.page().document.looks[0].grids]
@@ -126,12 +131,12 @@ def test_no_room_for_controls(gpt2):
 
 def test_on_the_command_line(capsys, tmp_path):
     page = tmp_path / "page.html"
-    other = tl.hamlet.story("Wellford")
+    text = "Mr and Mrs Dursley lived in Pellam. One day Mr Dursley and Mrs Dursley"
     with pytest.raises(SystemExit) as stop:
-        cli.main(["recur", "--no-neurons", "--counterfactual", other, "-o", str(page)])
+        cli.main(["recur", text, "-w", "Dursley", "--no-neurons", "-o", str(page)])
     assert stop.value.code == 0
     output, _ = capsys.readouterr()
-    assert "with as many unrelated spans corrupted 1.000" in output
+    assert "with all 2 earlier occurrences corrupted" in output
     assert "1@4 Dursley" in output
     assert json.loads(
         page.read_text().partition('id="twinlens-document">')[2].partition("</script>")[0]
