@@ -63,6 +63,8 @@ class SweepOptions:
     "As in look; auto decides once for the whole sweep."
     batch_tokens: Annotated[int | None, Parameter(converter=whole)] = None
     "Tokens of one forward pass at most."
+    threads: Annotated[int | None, Parameter(converter=whole)] = None
+    "CPU threads of a worker. Small models: 1, and the same command in several processes."
     unknown: Annotated[bool, Parameter(negative="")] = False
     "Measure the facts that the model does not know, too."
 
@@ -152,7 +154,7 @@ def _checked(asked: SweepOptions) -> dict[str, Any]:
         )  # fmt: skip
     same = (
         "window", "metric", "direction", "method", "restored", "top_neurons", "engine",
-        "batch_tokens", "unknown",
+        "batch_tokens", "unknown", "threads",
     )  # fmt: skip
     return {name: getattr(asked, name) for name in same} | {
         "corruption": corruption,

@@ -10,7 +10,7 @@ import numpy as np
 from twinlens.results.base import optional
 from twinlens.show.colours import EMPTY, FOCUS, INK, SUBJECT
 from twinlens.show.text import fitted, printable
-from twinlens.sweep.summary import RoleAverage, Summary
+from twinlens.sweep.summary import MATTERS, RoleAverage, Summary
 
 _COLUMN, _GAP, _LEFT = 2.25, 0.55, 0.75  # inches
 _HEAD, _ROLES, _BAR, _AXIS, _LEGEND, _LINE = 1.0, 0.82, 0.55, 0.45, 0.5, 0.2
@@ -187,15 +187,11 @@ class _Page:
         if not self.shown:
             return
         top = self.legend_top + _LEGEND + 0.1
-        kept = self.summary.about["settings"]["top_neurons"]
         self.text(0.25, top, "neurons that matter most often", fontsize=10, fontweight="bold")
+        told = f"those with at least {MATTERS:.0%} of the effect of a fact's strongest neuron"
+        self.text(3.0, top + 0.04, told, fontsize=6.5, color=_GREY)
         columns = (0.25, 1.2, 3.4, 4.6)
-        names = (
-            "layer.neuron",
-            f"facts with it in their top {kept}",
-            "mean effect there",
-            "writes for",
-        )
+        names = ("layer.neuron", "facts in which it matters", "mean effect there", "writes for")
         for x, name in zip(columns, names, strict=True):
             self.text(x, top + 0.24, name, fontsize=7, color=_GREY)
         for line, neuron in enumerate(self.shown):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,8 +72,10 @@ def prepare(
             subjects = [fact.subject for fact in facts.facts]
             sigma = settings.times_std * subjects_std(model, subjects)
         tried = [fact for length, fact in order if length]
-        engines = _engines(model, settings, sigma, tried)
-        resolved = {"sigma": sigma, "engines": engines, "threads": torch.get_num_threads()}
+        threads = settings.threads or torch.get_num_threads()
+        with computing(threads):
+            engines = _engines(model, settings, sigma, tried)
+        resolved = {"sigma": sigma, "engines": engines, "threads": threads}
     made_by = provenance(model)
     return Prepared(
         model={
@@ -121,6 +124,17 @@ def subjects_std(model: Model, subjects: Sequence[str]) -> float:
             squares.append(float((rows * rows).sum()))
     total = math.fsum(sums)  # the same in any order of the facts
     return ((math.fsum(squares) - total * total / n) / (n - 1)) ** 0.5
+
+
+@contextlib.contextmanager
+def computing(count: int) -> Generator[None]:
+    """So many threads for a while: sums are split among them, and so is the rounding."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _key(shared: dict[str, Any], fact: Fact) -> str:

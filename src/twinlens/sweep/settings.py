@@ -22,7 +22,8 @@ class SweepSettings:
     """What is asked of every fact. `sigma=None`: `times_std` standard deviations of the embeddings
     of the data set's subjects (ROME). `window` is that of `mlp` and `attn`; a block stands alone.
     `method` is fixed, since `auto` looks at a clock and results must not depend on one.
-    `batch_tokens=None`: the defaults of `causal_trace` and `neuron_trace`."""
+    `batch_tokens=None`: the defaults of `causal_trace` and `neuron_trace`. `threads=None`: as many
+    as torch has when the run begins."""
 
     measure: tuple[Measure, ...] = ("trace", "neurons", "lens")
     kinds: tuple[SweptKind, ...] = ("block", "mlp", "attn")
@@ -43,6 +44,7 @@ class SweepSettings:
     restored: int = 30
     top_neurons: int = 30
     unknown: bool = False
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         for name, choices in (("measure", Measure), ("kinds", SweptKind)):
@@ -58,8 +60,14 @@ class SweepSettings:
             one_of(name, getattr(self, name), get_args(choices))
         if self.metric == "logit_difference":
             raise InputError("metric='logit_difference' needs a foil, which facts do not have")
-        for name, least in (("window", 1), ("restored", 0), ("top_neurons", 1)):
-            if not isinstance(value := getattr(self, name), int) or value < least:
+        for name, least, optional in (
+            ("window", 1, False), ("restored", 0, False), ("top_neurons", 1, False),
+            ("batch_tokens", 1, True), ("threads", 1, True),
+        ):  # fmt: skip
+            value: object = getattr(self, name)
+            if value is None and optional:
+                continue
+            if not isinstance(value, int) or value < least:
                 raise InputError(f"{name}={value!r} must be a whole number of at least {least}")
         self.noise(self.sigma)
 

@@ -19,6 +19,7 @@ from twinlens.see.roles import ROLES
 from twinlens.sweep.bootstrap import bootstrap
 from twinlens.sweep.store import SweepRun
 
+MATTERS = 0.1  # of the effect of the strongest neuron of a fact
 SUMMED = ("block", "mlp", "attn", "neurons")
 _ROLES = ROLES[:-1]  # nothing is beyond the focus of a sweep
 _CONTENT = ("prompt", "subject", "answer", "counterfactual")
@@ -44,7 +45,8 @@ class RoleAverage:
 
 @dataclass(frozen=True)
 class FrequentNeuron:
-    """A neuron among the strongest of `count` facts, with its `effect` there (mean over them)."""
+    """A neuron that matters in `count` facts, with its mean `effect` there: in these its effect is
+    at least `MATTERS` of that of the fact's strongest neuron."""
 
     name: str
     count: int
@@ -233,7 +235,7 @@ def _totals(run: SweepRun, facts: Sequence[int]) -> Float[np.ndarray, " fact"]:
 
 
 def _frequent(run: SweepRun, n_facts: int, top: int) -> tuple[FrequentNeuron, ...]:
-    """Neurons by the number of facts in which they are among the strongest (at any token)."""
+    """Neurons by the number of facts in which they matter (each at its best token)."""
     polars: Any = optional("polars", "sweep")
     column = polars.col
     once = (
@@ -242,6 +244,7 @@ def _frequent(run: SweepRun, n_facts: int, top: int) -> tuple[FrequentNeuron, ..
         .group_by("layer", "neuron", "fact")
         .agg(column("effect").max(), column("promotes").first(), column("suppresses").first())
     )
+    once = once.filter(column("effect") >= MATTERS * column("effect").max().over("fact"))
     found = (
         once.group_by("layer", "neuron")
         .agg(

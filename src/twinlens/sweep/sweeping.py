@@ -49,6 +49,7 @@ def sweep(
     engine: Engine = "auto",
     batch_tokens: int | None = None,
     unknown: bool = False,
+    threads: int | None = None,
     strict: bool = False,
     limit: int | None = None,
     progress: Progress = None,
@@ -67,8 +68,9 @@ def sweep(
     subjects of the data set, as in ROME) or "counterfactual" (the row's other prompt).
 
     Every fact is measured alone by `causal_trace`, `neuron_trace` and `logit_lens`, so its numbers
-    are theirs. The same call goes on where it stopped; several processes may share a folder. With
-    a `Cluster` in the model's place the work is done by its workers.
+    are theirs (with as many threads: `threads`, by default torch's; small models on a busy machine
+    are fastest with one, in several processes). The same call goes on where it stopped; several
+    processes may share a folder. With a `Cluster` in the model's place its workers do the work.
 
     Returns the run as `open_run` does. Raises `FactsError`, `InputError`, `RunFolderError` where
     the folder was begun with another model, other facts or settings, `ClusterError`, and
@@ -78,7 +80,7 @@ def sweep(
         _corrupted_by(corruption),
         measure=tuple(measure), kinds=tuple(kinds), window=window, metric=metric,
         direction=direction, method=method, restored=restored, top_neurons=top_neurons,
-        engine=engine, batch_tokens=batch_tokens, unknown=unknown,
+        engine=engine, batch_tokens=batch_tokens, unknown=unknown, threads=threads,
     )  # fmt: skip
     if limit is not None and (not isinstance(limit, int) or limit < 1):
         raise InputError(f"limit={limit!r} must be a whole number of at least 1")

@@ -6,9 +6,8 @@ theirs to the last bit, whatever the order, the number of workers, and who else 
 
 from __future__ import annotations
 
-import contextlib
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -25,7 +24,7 @@ from twinlens.run.check import require
 from twinlens.run.passes import Inputs, read
 from twinlens.sweep.facts import Fact
 from twinlens.sweep.measures import measured
-from twinlens.sweep.plan import Plan, Unit
+from twinlens.sweep.plan import Plan, Unit, computing
 from twinlens.sweep.tables import part
 
 Status = Literal["measured", "unknown", "failed"]
@@ -49,7 +48,7 @@ def run(model: Model, units: Sequence[Unit], plan: Plan) -> Iterator[Made]:
     that `failed`, with the reason; other errors are raised.
     """
     for unit in units:
-        with _threads(int(plan.resolved["threads"])), warnings.catch_warnings():
+        with computing(int(plan.resolved["threads"])), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # notes stand in the table
             done = _measure(model, unit, plan)
         yield done
@@ -144,14 +143,3 @@ def answer_ids(model: Model, tokens: Tokens, answer: str) -> list[int]:
 
 def _logits(model: Model, ids: Tensor) -> Float[Tensor, " vocab"]:
     return read(model, Inputs(ids[None]), []).logits[0]
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Generator[None]:
-    """So many threads for a while: sums are split among them, and so is the rounding."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
