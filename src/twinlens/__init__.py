@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from twinlens.model.load import load as load
     from twinlens.model.model import Model as Model
     from twinlens.results import AttentionResult as AttentionResult
+    from twinlens.results import FittedLens as FittedLens
     from twinlens.results import HeadResult as HeadResult
+    from twinlens.results import LensComparison as LensComparison
     from twinlens.results import LensResult as LensResult
     from twinlens.results import NeuronResult as NeuronResult
     from twinlens.results import RecurrenceResult as RecurrenceResult
@@ -24,12 +26,15 @@ if TYPE_CHECKING:
     from twinlens.results import open_result as open_result
     from twinlens.run.check import check as check
     from twinlens.see.card import neuron_card as neuron_card
+    from twinlens.see.comparison import compare_lenses as compare_lenses
     from twinlens.see.corruption import Noise as Noise
     from twinlens.see.corruption import Replace as Replace
+    from twinlens.see.fit import fit_lens as fit_lens
     from twinlens.see.heads import attention as attention
     from twinlens.see.induction import induction as induction
     from twinlens.see.lens import logit_lens as logit_lens
     from twinlens.see.neurons import neuron_trace as neuron_trace
+    from twinlens.see.opening import open_lens as open_lens
     from twinlens.see.recurrence import Recurrence as Recurrence
     from twinlens.see.recurrence import recurrence as recurrence
     from twinlens.see.restored import restored_lens as restored_lens
@@ -47,7 +52,9 @@ _HOMES = {
     "Anatomy": "twinlens.model.anatomy",
     "AttentionResult": "twinlens.results",
     "Cluster": "twinlens.sweep.cluster",
+    "FittedLens": "twinlens.results",
     "HeadResult": "twinlens.results",
+    "LensComparison": "twinlens.results",
     "LensResult": "twinlens.results",
     "Model": "twinlens.model.model",
     "NeuronResult": "twinlens.results",
@@ -57,6 +64,9 @@ _HOMES = {
     "attention": "twinlens.see.heads",
     "causal_trace": "twinlens.see.trace",
     "check": "twinlens.run.check",
+    "compare_lenses": "twinlens.see.comparison",
+    "fit_lens": "twinlens.see.fit",
+    "open_lens": "twinlens.see.opening",
     "compare": "twinlens.show.page",
     "convert": "twinlens.model.convert",
     "induction": "twinlens.see.induction",
@@ -84,7 +94,9 @@ __all__ = [
     "Anatomy",
     "AttentionResult",
     "Cluster",
+    "FittedLens",
     "HeadResult",
+    "LensComparison",
     "LensResult",
     "Model",
     "NeuronResult",
@@ -98,14 +110,17 @@ __all__ = [
     "causal_trace",
     "check",
     "compare",
+    "compare_lenses",
     "convert",
     "errors",
+    "fit_lens",
     "hamlet",
     "induction",
     "load",
     "logit_lens",
     "neuron_card",
     "neuron_trace",
+    "open_lens",
     "open_result",
     "open_run",
     "recurrence",

@@ -1,6 +1,6 @@
 """Commands: parse, call the library, print. Imports nothing heavy at module level."""
 
-from twinlens.cli import check, convert, draw, heads, look, neuron, recur, serve, sweep
+from twinlens.cli import check, convert, draw, heads, lens, look, neuron, recur, serve, sweep
 from twinlens.cli.app import app, main
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "convert",
     "draw",
     "heads",
+    "lens",
     "look",
     "main",
     "neuron",

@@ -73,7 +73,7 @@ def look(
 
         cropped(span(output.crop, "--crop"), len(loaded.encode(prompt)))
     settings = _settings(prompt, trace, corruption, neurons, heads or HeadOptions(), lens)
-    show(loaded, _measure(loaded, settings, output), lens, output, neurons.reduce)
+    show(loaded, _measure(loaded, settings, lens, output), lens, output, neurons.reduce)
 
 
 def _story(
@@ -158,11 +158,15 @@ def _settings(
     )
 
 
-def _measure(model: Model, settings: LookSettings, output: OutputOptions) -> list[Result]:
+def _measure(
+    model: Model, settings: LookSettings, lens: LensOptions, output: OutputOptions
+) -> list[Result]:
     from twinlens.see.look import look
+    from twinlens.see.opening import open_lens
 
     say = None if output.quiet else _say
-    return look(model, settings, progress=progress(output), say=say)
+    lenses = [open_lens(path) for path in lens.fitted]
+    return look(model, settings, lenses=lenses, progress=progress(output), say=say)
 
 
 def _say(message: str) -> None:

@@ -141,6 +141,10 @@ class LensOptions:
     "Token of that metric: 'final', 'next', a token's text or #ID."
     top_k: Whole = 5
     "Top tokens kept for every cell."
+    fitted: Annotated[list[Path], Parameter(name="--lens", negative="")] = field(
+        default_factory=list
+    )
+    "Fitted lens beside the plain one: a file of `lens fit`, or a tuned-lens folder. Repeat."
 
 
 @Parameter(name="*", group=_PICTURE)

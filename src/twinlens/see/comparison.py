@@ -57,7 +57,7 @@ def compare_lenses(
         provenance=provenance(model),
         lenses=tuple(lenses),
         n_tokens=read.n_tokens,
-        **found,
+        **found,  # pyright: ignore[reportArgumentType]
     )
 
 

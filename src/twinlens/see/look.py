@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from twinlens.model import hamlet
 from twinlens.model.model import Model
 from twinlens.model.spans import Span
-from twinlens.results import AttentionResult, Result, Tokens
+from twinlens.results import AttentionResult, FittedLens, Result, Tokens
 from twinlens.run.batches import Progress
 from twinlens.run.engine import Engine
 from twinlens.see.corruption import Corruption, Noise, Replace, Rule, corrupt
@@ -105,6 +105,7 @@ def look(
     model: Model,
     settings: LookSettings,
     *,
+    lenses: Sequence[FittedLens] = (),
     progress: Stages = None,
     say: Callable[[str], None] | None = None,
 ) -> list[Result]:
@@ -113,14 +114,17 @@ def look(
     `progress` is told (stage, done, total), at the start of a stage with a total of 0; or it is
     None, False or True, for bars as elsewhere. What it raises ends the work. `say` is told how much
     memory the work will need, where that is much. Notes stand in the results, nothing is warned of.
+    `lenses`: fitted lenses, each read beside the plain one.
 
     Raises what `logit_lens`, `causal_trace`, `neuron_trace`, `attention` and `induction` raise.
     """
+    decoders: list[FittedLens | None] = [None, *lenses]
     made: list[Result] = [
         logit_lens(
-            model, settings.prompt, rows=settings.rows, targets=settings.targets,
+            model, settings.prompt, decoder=decoder, rows=settings.rows, targets=settings.targets,
             top_k=settings.top_k, progress=_stage(progress, "lens"),
         )
+        for decoder in decoders
     ]  # fmt: skip
     with _told(say):
         if settings.has_trace:

@@ -1,0 +1,112 @@
+"""Fitted lenses from disk: ours, and those that the tuned-lens library has saved."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from twinlens.errors import ResultFileError
+from twinlens.results import FittedLens, Provenance, open_result
+from twinlens.results.fitted import UNKNOWN, no_tokens
+
+_CONFIG, _PARAMETERS = "config.json", "params.pt"
+_NAME = re.compile(r"(?:layer_translators\.)?(\d+)\.(weight|bias)")
+
+
+def open_lens(path: str | Path) -> FittedLens:
+    """A fitted lens: a file of `twinlens lens fit`, or a folder that the tuned-lens library saved.
+
+    Such a folder has `config.json` and `params.pt`; of the latter only tensors are read, nothing in
+    it is run. It does not say which weights it was fitted to, so only its shape is checked when it
+    is used. Raises `ResultFileError` where the file is missing, damaged or no lens. Format:
+    tuned-lens 0.2 (Belrose et al. 2023).
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _of_tuned_lens(path)
+    opened = open_result(path)
+    if not isinstance(opened, FittedLens):
+        raise ResultFileError(
+            f"{path} is a {type(opened).__name__}; expected a lens, as twinlens lens fit writes it"
+        )
+    return opened
+
+
+def _of_tuned_lens(folder: Path) -> FittedLens:
+    config = _config(folder / _CONFIG)
+    weights = _parameters(folder / _PARAMETERS)
+    rows, width = config["num_hidden_layers"], config["d_model"]
+    matrix = np.zeros((rows, width, width), np.float32)
+    bias = np.zeros((rows, width), np.float32)
+    seen: set[tuple[int, str]] = set()
+    for name, value in weights.items():
+        found = _NAME.fullmatch(name)
+        if found is None or int(found[1]) >= rows:
+            raise ResultFileError(f"{folder / _PARAMETERS} has {name!r}, which is no translator")
+        target = (matrix if found[2] == "weight" else bias)[int(found[1])]
+        if tuple(value.shape) != target.shape:
+            raise ResultFileError(
+                f"{folder / _PARAMETERS}: {name} is {tuple(value.shape)}, expected {target.shape}"
+            )
+        target[...] = value.float().numpy()
+        seen.add((int(found[1]), found[2]))
+    missing = [row for row in range(rows) if (row, "weight") not in seen]
+    if missing or not (np.isfinite(matrix).all() and np.isfinite(bias).all()):
+        what = f"no translator of row {missing[0]}" if missing else "numbers that are not finite"
+        raise ResultFileError(f"{folder / _PARAMETERS} has {what}")
+    unknown = np.full(rows, np.nan)
+    return FittedLens(
+        tokens=no_tokens(),
+        layers=("embed", *map(str, range(rows - 1))),
+        vocabulary={},
+        settings={"source": "tuned-lens", **config},
+        provenance=Provenance(config["model"], "", UNKNOWN, "float32", "", {}),
+        kind="tuned",
+        name="tuned",
+        matrix=matrix,
+        reading=np.zeros((rows, 0, width), np.float32),
+        bias=bias,
+        kept=np.ones(rows),
+        kl=unknown,
+        kl_plain=unknown,
+    )
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+        rows, width = given["num_hidden_layers"], given["d_model"]
+        if not all(isinstance(n, int) and 1 <= n < 100_000 for n in (rows, width)):
+            raise ValueError(f"num_hidden_layers is {rows!r}, d_model {width!r}")
+    except FileNotFoundError as error:
+        raise ResultFileError(
+            f"{path.parent} is no lens of the tuned-lens library: it has no {_CONFIG}"
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ResultFileError(f"{path} is damaged or no lens' configuration: {error}") from error
+    if given.get("lens_type", "linear_tuned_lens") != "linear_tuned_lens":
+        raise ResultFileError(f"{path}: lens_type {given['lens_type']!r} is not known")
+    name = str(given.get("base_model_name_or_path", UNKNOWN))
+    return {"num_hidden_layers": rows, "d_model": width, "model": name}
+
+
+def _parameters(path: Path) -> dict[str, Tensor]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise ResultFileError(f"{path.parent} has no {_PARAMETERS}") from error
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        told = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ResultFileError(f"{path} is damaged or holds more than tensors: {told}") from error
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
+        raise ResultFileError(f"{path} is no table of named tensors")
+    return state
