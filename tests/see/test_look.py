@@ -12,7 +12,7 @@ import torch
 
 import twinlens as tl
 from twinlens.cli import options
-from twinlens.errors import AnswerError, CorruptionError, FocusError, SubjectError
+from twinlens.errors import AnswerError, CorruptionError, FocusError, InputError, SubjectError
 from twinlens.see.look import LookSettings, look, refuse_wrong, the_story
 
 PROMPT = "Once upon a time Lily saw Tom. She"
@@ -149,7 +149,7 @@ def test_names_and_defaults_are_those_of_the_command_line():
     ours = {"subject", "subject_tokens", "kinds", "prompt", "rows", "top_k", "targets"}
     theirs = {name: value for group in groups for name, value in vars(group).items()}
     assert set(settings) - ours == set(theirs) - {"subject", "subject_tokens", "kind", "reduce"}
-    for name in set(settings) - ours - {"replace"}:
+    for name in set(settings) - ours - {"replace", "restored_cells"}:  # lists
         assert settings[name].default == theirs[name], name
     assert settings["top_k"].default == inspect.signature(tl.logit_lens).parameters["top_k"].default
 
@@ -165,3 +165,20 @@ def test_attention_and_scores_of_heads_are_made_where_they_are_asked_for(gpt2, m
     _, from_focus = look(gpt2, LookSettings(PROMPT, attention=True, focus=2))
     assert from_focus.queries.tolist() == [2]
     assert np.allclose(from_focus.patterns[:, 0], attention.patterns[:, 2], atol=1e-6)
+
+
+def test_lenses_of_other_runs(gpt2):
+    settings = LookSettings(
+        PROMPT, subject=["Lily"], samples=2, corrupted_lens=True, restored_cells=["1:4", "mlp:0:4"]
+    )
+    made = look(gpt2, settings)
+    runs = [r.settings.get("run") for r in made if r.kind_of_result == "lens"]
+    assert runs == [
+        None, "corrupted", "restored block 1 at token 4", "restored mlp 0 at token 4",
+    ]  # fmt: skip
+    refuse_wrong(gpt2, settings)
+    for wrong in ("1-2", "1:2:3:4", ":2", "1:x"):
+        with pytest.raises(InputError, match="is no cell of a trace"):
+            refuse_wrong(gpt2, dataclasses.replace(settings, restored_cells=[wrong]))
+    with pytest.raises(InputError, match="need a subject"):
+        refuse_wrong(gpt2, LookSettings(PROMPT, corrupted_lens=True))

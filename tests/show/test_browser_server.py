@@ -133,3 +133,18 @@ def test_heads_and_attention_can_be_asked_for(page):
     page.wait_for_selector("[data-test=looks-at]")
     assert page.locator("[data-test=head] option[value='5.H5']").count() == 1
     assert page.get_attribute("[data-side=right]", "data-grid") == "heads.prefix_matching"
+
+
+def test_the_lens_after_restoring_the_pinned_cell(page, hamlet_model):
+    import twinlens as tl
+
+    ask(page, PROMPT, "Silent Tower")
+    move_to(page, "right", 2, 2, click=True)  # block 1, token 2
+    page.click("[data-test=restore]")
+    until(page, "window.twinlens.look.lenses.length === 2")
+    lens = tl.restored_lens(hamlet_model, PROMPT, "Silent Tower", cell=(1, 2))
+    shown = page.evaluate("window.twinlens.left.lens.name")
+    assert shown == "logit lens, restored block 1 at token 2"
+    last = page.evaluate("window.twinlens.left.values.data.slice(-1)[0]")
+    assert last == pytest.approx(float(lens.metric("probability")[-1, -1]), abs=1e-5)
+    assert page.evaluate("window.twinlens.look.grids.some(g => g.id === 'trace.block')")

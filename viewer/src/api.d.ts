@@ -513,6 +513,13 @@ export interface components {
             /** Targets */
             targets?: (string | number)[];
             /**
+             * Corrupted Lens
+             * @default false
+             */
+            corrupted_lens: boolean;
+            /** Restored Cells */
+            restored_cells?: string[];
+            /**
              * Attention
              * @default false
              */

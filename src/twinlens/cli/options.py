@@ -71,6 +71,12 @@ class TraceOptions:
     "Other token of a logit difference: its text or #ID."
     direction: Literal["denoise", "noise"] = "denoise"
     "Restore clean states in the corrupted run, or put corrupted states into the clean run."
+    corrupted_lens: Annotated[bool, Parameter(negative="")] = False
+    "Beside the lens, that of the corrupted run."
+    restored_cells: Annotated[list[str], Parameter(name="--restored-lens", negative="")] = field(
+        default_factory=list
+    )
+    "Also the lens of the run with this cell restored, LAYER:TOKEN (or LAYER:TOKEN:HEAD). Repeat."
     engine: Literal["auto", "replay", "hooks"] = "auto"
     "Run again only what a state can reach (replay), or everything (hooks). auto: replay if proven."
     batch_tokens: Whole = 4096

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from twinlens.errors import InputError
 from twinlens.model import hamlet
 from twinlens.model.model import Model
 from twinlens.model.spans import Span
@@ -25,6 +26,7 @@ from twinlens.see.lens import Rows, logit_lens
 from twinlens.see.measuring import Method
 from twinlens.see.neurons import neuron_trace
 from twinlens.see.question import Direction, Kind, Metric, ask, encoded, token_id
+from twinlens.see.restored import Place, cell_of, restored_lens
 from twinlens.see.trace import causal_trace
 from twinlens.see.units import Basis
 
@@ -67,6 +69,8 @@ class LookSettings:
     rows: Rows = "block"
     top_k: int = 5
     targets: list[str | int] = field(default_factory=list[str | int])
+    corrupted_lens: bool = False  # the lens of the corrupted run
+    restored_cells: list[str] = field(default_factory=list[str])  # their lenses: "3:7", "mlp:3:7"
     attention: bool = False  # what each head looks at
     heads: bool = False  # the scores of the model's heads on random tokens
 
@@ -155,9 +159,27 @@ def _traces(model: Model, settings: LookSettings, progress: Stages) -> Iterator[
     for kind in dict.fromkeys(settings.kinds):
         told, window = _stage(progress, f"trace {kind}"), settings.window
         yield causal_trace(model, settings.prompt, kind=kind, window=window, progress=told, **asked)
+    yield from _lenses_of_other_runs(model, settings, progress)
     if settings.neurons:
         asked |= {"method": settings.method, "basis": settings.basis}
         yield neuron_trace(model, settings.prompt, progress=_stage(progress, "neurons"), **asked)
+
+
+def _lenses_of_other_runs(
+    model: Model, settings: LookSettings, progress: Stages
+) -> Iterator[Result]:
+    """The lens of the corrupted run, and of the runs with a cell of the first trace restored."""
+    kind, question = settings.kinds[0] if settings.kinds else "block", settings.question()
+    cells: list[tuple[Kind, Place | None]] = [(kind, None)] if settings.corrupted_lens else []
+    cells += [cell_of(text, kind) for text in settings.restored_cells]
+    for kind, cell in cells:
+        yield restored_lens(
+            model, settings.prompt, question["subject"], cell=cell, focus=question["focus"],
+            kind=kind, window=settings.window,
+            corruption=settings.corruption, top_k=settings.top_k,
+            direction="denoise" if cell is None else settings.direction,
+            batch_tokens=settings.batch_tokens, progress=_stage(progress, "lens of another run"),
+        )  # fmt: skip
 
 
 def refuse_wrong(model: Model, settings: LookSettings) -> Tokens:
@@ -169,7 +191,11 @@ def refuse_wrong(model: Model, settings: LookSettings) -> Tokens:
     for target in settings.targets:
         token_id(model, tokens, len(tokens) - 1, target, "target")
     if not settings.has_trace:
+        if settings.corrupted_lens or settings.restored_cells:
+            raise InputError("lenses of other runs need a subject: what is corrupted in them")
         return tokens
+    for cell in settings.restored_cells:
+        cell_of(cell)
     corruption, mask = settings.corruption, None
     for kind in settings.kinds or ["mlp"]:
         mask = ask(model, tokens, kind=kind, window=settings.window, **settings.question()).mask

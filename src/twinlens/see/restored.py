@@ -5,7 +5,7 @@ So that a cell's effect can be followed: what do the layers after it say once it
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
@@ -91,6 +91,20 @@ def restored_lens(
         targets=("final", "next"),
         **cells,  # pyright: ignore[reportArgumentType]
     )
+
+
+def cell_of(text: str, kind: Kind = "block") -> tuple[Kind, Place]:
+    """Kind and cell from a text: LAYER:TOKEN or LAYER:TOKEN:HEAD, with another KIND: before it.
+
+    Raises `InputError` for another.
+    """
+    layer, *numbers = text.split(":")
+    if layer in get_args(Kind) and numbers:
+        kind, layer, *numbers = cast(Kind, layer), *numbers
+    if layer and len(numbers) in (1, 2) and all(number.isdecimal() for number in numbers):
+        token = int(numbers[0])
+        return kind, ((layer, token) if len(numbers) == 1 else (layer, token, int(numbers[1])))
+    raise InputError(f"{text!r} is no cell of a trace; expected LAYER:TOKEN (or LAYER:TOKEN:HEAD)")
 
 
 class OverSamples(Decoder):

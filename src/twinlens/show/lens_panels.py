@@ -38,7 +38,9 @@ def lens_name(lens: LensResult) -> str:
     """Which lens it is: how a row became logits, and of which run where it is not the clean one."""
     decoder, run = key_of(lens)
     name = _DECODERS.get(decoder, decoder if "lens" in decoder else f"{decoder} lens")
-    return name if run == "clean" else f"{name}, {run} run"
+    if run in ("clean", "corrupted"):
+        return name if run == "clean" else f"{name}, corrupted run"
+    return f"{name}, {run}"
 
 
 def key_of(lens: LensResult) -> tuple[str, str]:

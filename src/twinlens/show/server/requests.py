@@ -36,6 +36,7 @@ _LIMITED: dict[str, Any] = {
     "df": _Positive,
     "counterfactual": Annotated[_Prompt | None, Field()],
     "replace": Annotated[list[_Text], Field(max_length=32)],
+    "restored_cells": Annotated[list[_Text], Field(max_length=16)],
     "top_k": Annotated[int, Field(ge=1, le=50)],
     "targets": Annotated[list[_Named], Field(max_length=16)],
 }
