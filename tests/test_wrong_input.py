@@ -118,6 +118,22 @@ CASES = [
     ("tl.load(m.hf, tokenizer=m.tokenizer, revision='x')", "LoadError", "already in memory"),
     ("tl.load('x', device='cpu', device_map='auto')", "LoadError", "give one of them"),
     ("tl.open_result('nowhere.safetensors')", "ResultFileError", "does not exist"),
+    ("tl.Cluster(m)", "InputError", "load the model themselves"),
+    ("tl.sweep(3, [], 'x')", "FactsError", "no fact that can be asked"),
+    ("tl.sweep(3, [{'prompt': P, 'subject': 'Lily'}], 'x')", "InputError", "model=int"),
+    ("tl.sweep(m, 3, 'x')", "FactsError", "facts=int"),
+    ("tl.sweep(m, 'facts.txt', 'x')", "FactsError", "no file of facts by its name"),
+    ("tl.sweep(m, [P], 'x')", "FactsError", "line 1: a str, no dict"),
+    ("tl.sweep(m, [], 'x', measure=['speed'])", "InputError", "measure='speed'"),
+    ("tl.sweep(m, [], 'x', kinds=[])", "InputError", "at least one"),
+    ("tl.sweep(m, [], 'x', kinds=['head'])", "InputError", "kinds='head'"),
+    ("tl.sweep(m, [], 'x', corruption='fire')", "InputError", "corruption='fire'"),
+    ("tl.sweep(m, [], 'x', method='auto')", "InputError", "method='auto'"),
+    ("tl.sweep(m, [], 'x', metric='logit_difference')", "InputError", "needs a foil"),
+    ("tl.sweep(m, [], 'x', threads=0)", "InputError", "threads=0"),
+    ("tl.sweep(m, [], 'x', limit=1.5)", "InputError", "limit=1.5"),
+    ("tl.open_run('nowhere')", "RunFolderError", "no run of a sweep"),
+    ("tl.summarize('nowhere')", "RunFolderError", "no run of a sweep"),
 ]
 
 SCRIPT = f"""

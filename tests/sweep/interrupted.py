@@ -2,11 +2,13 @@
 
     python -m tests.sweep.interrupted FOLDER
 
-Runs in a process of its own, which forks: children share the imports and the model. Prints JSON.
+Runs in a process of its own, without the tests' type checks, which forks: children share the
+imports and the model. Prints JSON.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import random
@@ -16,16 +18,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 import twinlens as tl
-from tests.conftest import random_model
 from tests.tokenizers_ import byte_level
+from twinlens.run.check import require
 from twinlens.sweep import folder as folders
 from twinlens.sweep import local
 
 KILLS = 20
 SUBJECTS = ["Lily", "Mr Dursley", "The Eiffel Tower", "The girl", "Paris", "He", "The park"]
-ENDINGS = ["went home to", "said that the", "is in the city of", "loved to", "had a", "lived in the"]
+ENDINGS = [
+    "went home to",
+    "said that the",
+    "is in the city of",
+    "loved to",
+    "had a",
+    "lived in the",
+]
 
 
 def facts() -> list[dict[str, str]]:
@@ -47,6 +57,15 @@ def sweep(model: tl.Model, path: Path, log: Path | None = None) -> None:
         model, facts(), path, kinds=("block",), corruption=tl.Noise(samples=2), restored=2,
         top_neurons=3, threads=1, progress=False,
     )  # fmt: skip
+
+
+def tiny() -> tl.Model:
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=400, n_embd=32, n_layer=3, n_head=4, n_positions=64, initializer_range=0.3,
+        bos_token_id=None, eos_token_id=None,
+    )  # fmt: skip
+    return tl.load(GPT2LMHeadModel(config), tokenizer=byte_level())
 
 
 def fork(work: Callable[[], None]) -> int:
@@ -97,7 +116,14 @@ def main() -> None:
     root = Path(sys.argv[1])
     torch.set_num_threads(1)
     folders._MANY = 4  # so that merges are interrupted too
-    model = tl.load(random_model("gpt2", byte_level()), tokenizer=byte_level())
+    model = tiny()
+    for module in (
+        "pyarrow.parquet",
+        "polars",
+        "filelock",
+    ):  # before the forks, which then need not
+        importlib.import_module(module)
+    require(model, ["embed", "mlp", "neuron"])
     assert os.waitpid(fork(lambda: sweep(model, root / "calm")), 0)[1] == 0
     kills = killed_again_and_again(model, root / "killed")
     logs = [root / "first.log", root / "second.log"]

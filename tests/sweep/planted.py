@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-WHERE, LAYERS, N_FACTS = 2, 5, 8
+WHERE, LAYERS, N_FACTS = 1, 4, 5
 SUBJECTS = [f"subject{n}" for n in range(N_FACTS)]
 ANSWERS = [f"answer{n}" for n in range(N_FACTS)]
 WORDS = ["the", "old", "is", "in", "of", *SUBJECTS, *ANSWERS]

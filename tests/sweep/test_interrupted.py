@@ -34,8 +34,7 @@ def outcome(tmp_path_factory) -> tuple[Path, dict]:
 
 def same_store(one: Path, other: Path) -> bool:
     return all(
-        (one / f"{t}.parquet").read_bytes() == (other / f"{t}.parquet").read_bytes()
-        for t in TABLES
+        (one / f"{t}.parquet").read_bytes() == (other / f"{t}.parquet").read_bytes() for t in TABLES
     )
 
 

@@ -17,7 +17,7 @@ def view(tmp_path_factory):
     model = tl.load(planted.planted(), tokenizer=planted.tokenizer())
     folder = tmp_path_factory.mktemp("planted") / "run"
     run = tl.sweep(
-        model, planted.facts(), folder, corruption=tl.Noise(samples=20), threads=1, progress=False,
+        model, planted.facts(), folder, corruption=tl.Noise(samples=5), threads=1, progress=False,
         method="exact",  # a ReLU that is off has no gradient, so an estimate would miss it
     )  # fmt: skip
     assert run.counts()["known"] == planted.N_FACTS
