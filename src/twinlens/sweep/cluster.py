@@ -7,6 +7,7 @@ where one was lost; its units are done again. Only the driver writes.
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from twinlens.sweep.settings import SweepSettings
 from twinlens.sweep.work import Made, run
 
 _AHEAD = 2  # units a worker has: one that is done, one that waits
+_PATIENCE = 10.0  # seconds to reach a cluster
 _OFTEN = 3  # times that a unit may lose its worker, and workers may be lost in a row
 
 
@@ -257,11 +259,24 @@ def _join(ray: Any, cluster: Cluster) -> None:
         options["include_dashboard"] = False
         if cluster.workers is not None:
             options["num_cpus"] = max(1, round(cluster.workers * cluster.cpus))
+    else:
+        _refuse_unreachable(cluster.address)
     try:
         ray.init(address=cluster.address or "local", **options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         where = cluster.address or "this machine"
         raise ClusterError(f"no Ray cluster at {where}: {_first_line(error)}") from error
+
+
+def _refuse_unreachable(address: str) -> None:
+    """Ray itself would wait for an address where nobody listens, and not even hear Ctrl-C."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if not (colon and port.isdecimal()):
+        return  # "auto", or a name that Ray knows how to read
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise ClusterError(f"no Ray cluster at {address}: {error}") from error
 
 
 def _count(ray: Any, cluster: Cluster) -> int:
