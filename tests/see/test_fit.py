@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 import twinlens as tl
@@ -14,8 +15,9 @@ from tests.conftest import STORY
 from tests.results.test_storage import assert_same
 from twinlens import cli
 from twinlens.errors import InputError, LensError, ResultFileError
-from twinlens.see import fitting
+from twinlens.see import fitting, texts
 from twinlens.see.decoders import Decoder
+from twinlens.see.tuned import TunedFit, rows_of_batch
 
 TEXT = [STORY, "Tom and the big dog went to the park. " * 3, "A cat. " * 20, "One day it rained."]
 SMALL = {"length": 16, "held_out": 0.25, "steps": 6, "batch_tokens": 64}
@@ -72,6 +74,23 @@ def test_on_the_grid_it_is_named_and_its_last_row_is_the_models(hamlet, tuned):
     assert (lens.top_ids[2] != plain.top_ids[2]).any()
 
 
+def test_a_step_follows_the_gradient_of_the_divergence(family):
+    read = texts.joined(texts.windows(family, TEXT[:1], 16))
+    fit = TunedFit(family, read, steps=2, batch_tokens=64, lr=0.01, seed=1)
+    fit.step(0)
+    assert fit.matrix.abs().max() > 0
+    (batch,) = read.batches(64)
+    rows, final = rows_of_batch(family, batch)
+    matrix, bias = fit.matrix.clone().requires_grad_(), fit.bias.clone().requires_grad_()
+    target, loss = family.unembed(final).log_softmax(-1), torch.zeros(())
+    for row, h in enumerate(rows):
+        made = family.unembed(h + h @ matrix[row].T + bias[row]).log_softmax(-1)
+        loss = loss + (target.exp() * (target - made)).sum(-1).mean()
+    expected = torch.autograd.grad(loss, (matrix, bias))
+    for found, exact in zip(fit._gradients(rows, final), expected, strict=True):
+        assert torch.allclose(found, exact, atol=1e-5, rtol=1e-3)
+
+
 class _StopError(Exception):
     pass
 
@@ -96,9 +115,52 @@ def test_a_stopped_fit_goes_on_to_the_same_bits(gpt2, tmp_path, monkeypatch):
         tl.fit_lens(gpt2, TEXT, checkpoint=path, progress=stop_at, **SMALL)
     with pytest.raises(LensError, match="half of another fit: its seed"):
         tl.fit_lens(gpt2, TEXT, checkpoint=path, seed=2, **SMALL)
+    changed = safetensors.torch.load_file(path)
+    with safetensors.safe_open(path, framework="pt") as file:
+        told = file.metadata()
+    changed["matrix"] = changed["matrix"][:1]
+    safetensors.torch.save_file(changed, path, metadata=told)
+    with pytest.raises(ResultFileError, match=r"matrix is .* not"):
+        tl.fit_lens(gpt2, TEXT, checkpoint=path, **SMALL)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ResultFileError, match="is damaged"):
         tl.fit_lens(gpt2, TEXT, checkpoint=path, **SMALL)
+
+
+def test_what_stops_a_checkpoint_midway_leaves_the_last_one_whole(gpt2, tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "_SECONDS", 0.0)
+    whole = tl.fit_lens(gpt2, TEXT, **SMALL)
+    path, write, written = tmp_path / "lens.part", Path.write_bytes, []
+
+    def half(self, payload):
+        written.append(self)
+        if len(written) < 3:
+            return write(self, payload)
+        write(self, payload[: len(payload) // 2])
+        raise _StopError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", half)
+        with pytest.raises(_StopError):
+            tl.fit_lens(gpt2, TEXT, checkpoint=path, **SMALL)
+    assert list(tmp_path.iterdir()) == [path]
+    told = []
+    again = tl.fit_lens(
+        gpt2, TEXT, checkpoint=path, progress=lambda *now: told.append(now), **SMALL
+    )
+    assert told[0] == (2, SMALL["steps"])
+    np.testing.assert_array_equal(whole.matrix, again.matrix)
+
+
+def test_the_checkpoint_goes_only_once_the_lens_is_written(gpt2, tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "_SECONDS", 0.0)
+    path = tmp_path / "lens.part"
+    with pytest.raises(ResultFileError, match="cannot write"):
+        tl.fit_lens(gpt2, TEXT, checkpoint=path, output=tmp_path / "none" / "x", **SMALL)
+    assert path.exists()
+    made = tl.fit_lens(gpt2, TEXT, checkpoint=path, output=tmp_path / "x.safetensors", **SMALL)
+    assert not path.exists()
+    assert_same(made, tl.open_lens(tmp_path / "x.safetensors"))
 
 
 def test_round_trip_and_another_models_lens_is_refused(gpt2, make_model, tmp_path):
@@ -112,86 +174,6 @@ def test_round_trip_and_another_models_lens_is_refused(gpt2, make_model, tmp_pat
     other = tl.logit_lens(gpt2, STORY).save(tmp_path / "other.safetensors")
     with pytest.raises(ResultFileError, match="is a LensResult; expected a lens"):
         tl.open_lens(other)
-
-
-def _saved_by_tuned_lens(folder, model, **changed):
-    """The layout of tuned-lens 0.2: a configuration, and the translators' linear layers."""
-    generator = torch.Generator().manual_seed(0)
-    width, rows = model.d_model, model.n_layers
-    state = {}
-    for row in range(rows):
-        state[f"{row}.weight"] = 0.1 * torch.randn(width, width, generator=generator)
-        state[f"{row}.bias"] = 0.1 * torch.randn(width, generator=generator)
-    config = {
-        "base_model_name_or_path": "some/model", "d_model": width, "num_hidden_layers": rows,
-        "bias": True, "base_model_revision": None, "unembed_hash": "0",
-        "lens_type": "linear_tuned_lens",
-    }  # fmt: skip
-    folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(config | changed))
-    torch.save(state, folder / "params.pt")
-    return state
-
-
-def test_what_the_tuned_lens_library_saved_is_its_formula(gpt2, tmp_path):
-    state = _saved_by_tuned_lens(tmp_path / "lens", gpt2)
-    lens = tl.open_lens(tmp_path / "lens")
-    tokens = gpt2.encode(STORY)
-    found = tl.logit_lens(gpt2, tokens, decoder=lens, top_k=3)
-    with torch.no_grad():
-        hidden = gpt2.hf(torch.from_numpy(tokens.ids)[None], output_hidden_states=True)
-        for row in range(gpt2.n_layers):
-            h = hidden.hidden_states[row][0]
-            moved = h + torch.nn.functional.linear(h, state[f"{row}.weight"], state[f"{row}.bias"])
-            logits = gpt2.hf.lm_head(gpt2.hf.transformer.ln_f(moved))
-            expected = logits.softmax(-1).topk(3)
-            np.testing.assert_allclose(found.top_probs[row], expected.values, atol=1e-5)
-            np.testing.assert_array_equal(found.top_ids[row], expected.indices)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda f: (f / "config.json").unlink(), "has no config.json"),
-        (lambda f: (f / "params.pt").unlink(), "has no params.pt"),
-        (lambda f: (f / "config.json").write_text("{"), "is damaged"),
-        (lambda f: (f / "config.json").write_text("[" * 100_000), "is damaged"),
-        (lambda f: (f / "params.pt").write_bytes(b"PK\x03\x04"), "is damaged"),
-        (lambda f: torch.save({"0.weight": torch.zeros(3, 3)}, f / "params.pt"), "expected"),
-        (lambda f: torch.save({"x": torch.zeros(3)}, f / "params.pt"), "no translator"),
-        (lambda f: torch.save({}, f / "params.pt"), "no translator of row 0"),
-        (lambda f: torch.save([1, 2], f / "params.pt"), "no table of named tensors"),
-    ],
-)
-def test_a_damaged_folder(gpt2, tmp_path, spoil, message):
-    _saved_by_tuned_lens(tmp_path / "lens", gpt2)
-    spoil(tmp_path / "lens")
-    with pytest.raises(ResultFileError, match=message):
-        tl.open_lens(tmp_path / "lens")
-
-
-class _Hostile:
-    def __init__(self, target):
-        self.target = str(target)
-
-    def __reduce__(self):
-        return (open, (self.target, "w"))
-
-
-def test_nothing_in_a_folder_is_run(gpt2, tmp_path):
-    _saved_by_tuned_lens(tmp_path / "lens", gpt2)
-    target = tmp_path / "ran"
-    (tmp_path / "lens" / "params.pt").write_bytes(pickle.dumps(_Hostile(target)))
-    with pytest.raises(ResultFileError, match="damaged or holds more than tensors"):
-        tl.open_lens(tmp_path / "lens")
-    assert not target.exists()
-
-
-def test_a_lens_of_another_shape_is_refused(gpt2, make_model, tmp_path):
-    _saved_by_tuned_lens(tmp_path / "lens", gpt2)
-    hamlet = tl.load("hamlet")
-    with pytest.raises(LensError, match="needs 6 of width 192"):
-        tl.logit_lens(hamlet, "a b", decoder=tl.open_lens(tmp_path / "lens"))
 
 
 def test_the_plain_decoder_is_the_model(gpt2):
@@ -220,6 +202,9 @@ def test_on_the_command_line(capsys, tmp_path):
     page = tmp_path / "page.html"
     assert _run("look", "The Silent Tower is", "--lens", str(path), "-o", str(page), "-q") == 0
     assert "tuned lens" in page.read_text()
+    picture = tmp_path / "picture.svg"
+    assert _run("look", "The Silent Tower is", "--lens", str(path), "-o", str(picture), "-q") == 0
+    assert "tuned lens" in picture.read_text()
 
 
 @pytest.mark.parametrize(

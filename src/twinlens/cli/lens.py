@@ -80,9 +80,8 @@ def fit(
     made = fit_lens(
         loaded, text, kind, steps=steps, lr=lr, rank=rank, windows=windows, length=length,
         held_out=held_out, batch_tokens=batch_tokens, seed=seed, checkpoint=checkpoint,
-        progress=False if quiet else None,
+        output=output, progress=False if quiet else None,
     )  # fmt: skip
-    made.save(output)
     if json:
         print_json(
             {"lens": str(output), "layers": list(made.layers), "kl": made.kl.tolist(),

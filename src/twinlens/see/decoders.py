@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+from typing import cast
+
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -20,6 +24,7 @@ class Decoder:
     """
 
     name = "final"
+    notes: tuple[str, ...] = ()
     of_contributions = False
     """Whether its logits are parts of the last row's, so that they have no probabilities."""
 
@@ -66,7 +71,7 @@ class Fitted(Decoder):
                 " twinlens.open_lens gives"
             )
         lens.check(provenance(model), rows_of(model), model.d_model)
-        self.name, self.lens = lens.name, lens
+        self.name, self.lens, self.notes = lens.name, lens, _doubts(model, lens)
         self._numbers = {row: number for number, row in enumerate(lens.layers)}
         self._maps: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
 
@@ -98,6 +103,22 @@ class Fitted(Decoder):
             matrix, reading, bias = (torch.tensor(part, device=device) for part in parts)
             self._maps[row] = matrix, reading, bias
         return self._maps[row]
+
+
+def _doubts(model: Model, lens: FittedLens) -> tuple[str, ...]:
+    """What speaks against a lens of the tuned-lens library, which names no weights but may have the
+    library's hash of the unembedding."""
+    told = lens.settings.get("unembed_hash")
+    if told is None:
+        return ()
+    weight = cast(Tensor, model.module(model.anatomy.unembed).weight).detach().float().cpu()
+    rounded = np.array_str(weight.numpy(), precision=1)
+    if hashlib.sha256(rounded.encode()).hexdigest() == told:
+        return ()
+    return (
+        f"the {lens.name} lens was saved for {lens.provenance.model}, with another unembedding than"
+        f" {model.name} has",
+    )
 
 
 def rows_of(model: Model) -> tuple[str, ...]:

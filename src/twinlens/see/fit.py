@@ -60,6 +60,7 @@ def fit_lens(
     batch_tokens: int = 2048,
     seed: int = 1,
     checkpoint: str | Path | None = None,
+    output: str | Path | None = None,
     progress: Progress = None,
 ) -> FittedLens:
     """Fit a lens to a model: for each row an affine map that goes before the unembedding.
@@ -79,7 +80,8 @@ def fit_lens(
     windows of few documents, is only measured on: `lens.kl` beside `lens.kl_plain`.
 
     `checkpoint`: a file that keeps how far the fit is; with it the same call goes on where it was
-    stopped, to the same bits on the same machine, and removes it in the end. Raises `InputError`
+    stopped, to the same bits on the same machine, and removes it in the end, after the lens was
+    written to the file `output`, where one is given. Returns the lens. Raises `InputError`
     for what cannot be asked, `LensError` for a checkpoint of another fit, `ResultFileError` for one
     that is damaged, `AnatomyError` where the model fails its checks.
     """
@@ -109,6 +111,8 @@ def fit_lens(
         **fit.maps(),  # pyright: ignore[reportArgumentType]
     )  # fmt: skip
     lens = measured(model, lens, kept_out, batch_tokens)
+    if output is not None:
+        lens.save(output)
     if point is not None:
         point.clear()
     return lens

@@ -31,7 +31,7 @@ class Fit(ABC):
 
     @abstractmethod
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go back to a state; raises `KeyError` or `RuntimeError` where it is another fit's."""
+        """Go back to a state; raises `KeyError` or `ValueError` where it is another fit's."""
 
     @abstractmethod
     def step(self, number: int) -> None:
@@ -68,8 +68,10 @@ class Checkpoint:
                 " one, or delete the file"
             )
         try:
+            if not 0 <= header["done"] <= fit.steps:
+                raise ValueError(f"it has {header['done']} of {fit.steps} steps")
             fit.restore(tensors)
-        except (KeyError, RuntimeError) as error:
+        except (KeyError, ValueError) as error:
             raise ResultFileError(f"{self.path} is damaged: {error}; delete it") from error
         return header["done"]
 
@@ -101,6 +103,14 @@ class Checkpoint:
                 f"{self.path} is damaged or no fit of twinlens: {error}; delete it to start anew"
             ) from error
         return header, tensors
+
+
+def taken(state: Mapping[str, Tensor], name: str, like: Tensor) -> Tensor:
+    """A copy of a tensor of a state, as the fit holds its own; `ValueError` for another shape."""
+    value = state[name]
+    if value.shape != like.shape or not value.is_floating_point():
+        raise ValueError(f"{name} is {value.dtype} {tuple(value.shape)}, not {tuple(like.shape)}")
+    return value.to(like, copy=True)
 
 
 def run(fit: Fit, checkpoint: Checkpoint | None, label: str, progress: Progress) -> None:

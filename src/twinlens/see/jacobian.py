@@ -23,7 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from twinlens.model.anatomy import Site
 from twinlens.model.model import Model
 from twinlens.run.hooks import Change, hooked
-from twinlens.see.fitting import Fit
+from twinlens.see.fitting import Fit, taken
 from twinlens.see.texts import Batch, Windows
 
 _PRODUCTS = 4  # vector-Jacobian products of one backward pass, at least
@@ -48,7 +48,7 @@ class JacobianFit(Fit):
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take the sums from a state."""
-        self.sum.copy_(state["sum"])
+        self.sum = taken(state, "sum", self.sum)
 
     def step(self, number: int) -> None:
         """Add one batch of windows."""

@@ -75,6 +75,7 @@ def logit_lens(
         vocabulary=model.vocabulary(tokens.ids, cells["top_ids"], cells["target_ids"]),
         settings={"rows": rows, "top_k": top_k, "targets": extra, **_settings_of(decoder)},
         provenance=provenance(model),
+        notes=shown.notes,
         rows=rows,
         targets=("final", "next", *map(str, targets)),
         **cells,  # pyright: ignore[reportArgumentType]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import pickle
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 from torch import Tensor
 
 from twinlens.errors import ResultFileError
@@ -24,9 +24,10 @@ def open_lens(path: str | Path) -> FittedLens:
     """A fitted lens: a file of `twinlens lens fit`, or a folder that the tuned-lens library saved.
 
     Such a folder has `config.json` and `params.pt`; of the latter only tensors are read, nothing in
-    it is run. It does not say which weights it was fitted to, so only its shape is checked when it
-    is used. Raises `ResultFileError` where the file is missing, damaged or no lens. Format:
-    tuned-lens 0.2 (Belrose et al. 2023).
+    it is run. It does not say which weights it was fitted to: its shape is checked when it is used,
+    and what it reads has a note where its `unembed_hash` is another model's. Raises
+    `ResultFileError` where the file is missing, damaged or no lens. Format: tuned-lens 0.2
+    (Belrose et al. 2023).
     """
     path = Path(path)
     if path.is_dir():
@@ -43,24 +44,7 @@ def _of_tuned_lens(folder: Path) -> FittedLens:
     config = _config(folder / _CONFIG)
     weights = _parameters(folder / _PARAMETERS)
     rows, width = config["num_hidden_layers"], config["d_model"]
-    matrix = np.zeros((rows, width, width), np.float32)
-    bias = np.zeros((rows, width), np.float32)
-    seen: set[tuple[int, str]] = set()
-    for name, value in weights.items():
-        found = _NAME.fullmatch(name)
-        if found is None or int(found[1]) >= rows:
-            raise ResultFileError(f"{folder / _PARAMETERS} has {name!r}, which is no translator")
-        target = (matrix if found[2] == "weight" else bias)[int(found[1])]
-        if tuple(value.shape) != target.shape:
-            raise ResultFileError(
-                f"{folder / _PARAMETERS}: {name} is {tuple(value.shape)}, expected {target.shape}"
-            )
-        target[...] = value.float().numpy()
-        seen.add((int(found[1]), found[2]))
-    missing = [row for row in range(rows) if (row, "weight") not in seen]
-    if missing or not (np.isfinite(matrix).all() and np.isfinite(bias).all()):
-        what = f"no translator of row {missing[0]}" if missing else "numbers that are not finite"
-        raise ResultFileError(f"{folder / _PARAMETERS} has {what}")
+    matrix, bias = _translators(weights, rows, width, folder / _PARAMETERS)
     unknown = np.full(rows, np.nan)
     return FittedLens(
         tokens=no_tokens(),
@@ -79,6 +63,34 @@ def _of_tuned_lens(folder: Path) -> FittedLens:
     )
 
 
+def _translators(
+    weights: dict[str, Tensor], rows: int, width: int, path: Path
+) -> tuple[Float32[np.ndarray, "layer d_model d_model"], Float32[np.ndarray, "layer d_model"]]:
+    """The maps as arrays, made only once all of them are known to be there; a bias may be left
+    out."""
+    named: dict[str, Tensor] = {}
+    for name, value in weights.items():
+        found = _NAME.fullmatch(name)
+        if found is None or int(found[1]) >= rows:
+            raise ResultFileError(f"{path} has {name!r}, which is no translator")
+        shape = (width, width) if found[2] == "weight" else (width,)
+        plain = value.layout == torch.strided and value.is_contiguous() and not value.is_meta
+        if tuple(value.shape) != shape or not (plain and value.is_floating_point()):
+            raise ResultFileError(
+                f"{path}: {name} is {value.dtype} {tuple(value.shape)}, expected numbers {shape}"
+            )
+        named[f"{int(found[1])}.{found[2]}"] = value.float()
+    for row in range(rows):
+        if f"{row}.weight" not in named:
+            raise ResultFileError(f"{path} has no translator of row {row}")
+    matrix = torch.stack([named[f"{row}.weight"] for row in range(rows)]).numpy()
+    none = torch.zeros(width)
+    bias = torch.stack([named.get(f"{row}.bias", none) for row in range(rows)]).numpy()
+    if not (np.isfinite(matrix).all() and np.isfinite(bias).all()):
+        raise ResultFileError(f"{path} has numbers that are not finite")
+    return matrix, bias
+
+
 def _config(path: Path) -> dict[str, Any]:
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
@@ -93,8 +105,13 @@ def _config(path: Path) -> dict[str, Any]:
         raise ResultFileError(f"{path} is damaged or no lens' configuration: {error}") from error
     if given.get("lens_type", "linear_tuned_lens") != "linear_tuned_lens":
         raise ResultFileError(f"{path}: lens_type {given['lens_type']!r} is not known")
-    name = str(given.get("base_model_name_or_path", UNKNOWN))
-    return {"num_hidden_layers": rows, "d_model": width, "model": name}
+    name, told = str(given.get("base_model_name_or_path", UNKNOWN)), given.get("unembed_hash")
+    return {
+        "num_hidden_layers": rows,
+        "d_model": width,
+        "model": name,
+        "unembed_hash": told if isinstance(told, str) else None,
+    }
 
 
 def _parameters(path: Path) -> dict[str, Tensor]:
@@ -102,7 +119,7 @@ def _parameters(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise ResultFileError(f"{path.parent} has no {_PARAMETERS}") from error
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except Exception as error:  # torch raises many kinds for a damaged file: all become one
         told = (str(error).splitlines() or [type(error).__name__])[0]
         raise ResultFileError(f"{path} is damaged or holds more than tensors: {told}") from error
     if not isinstance(state, dict) or not all(

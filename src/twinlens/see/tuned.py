@@ -16,7 +16,7 @@ from torch import Tensor
 from twinlens.model.anatomy import Site
 from twinlens.model.model import Model
 from twinlens.run.passes import Inputs, read
-from twinlens.see.fitting import Fit
+from twinlens.see.fitting import Fit, taken
 from twinlens.see.reduction import _SLICE_NUMBERS
 from twinlens.see.texts import Batch, Windows
 
@@ -54,12 +54,10 @@ class TunedFit(Fit):
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take maps and moments from a state."""
         for name, own in (("matrix", self.matrix), ("bias", self.bias)):
-            own.copy_(state[name])
-            self.optimizer.state[own] = {
-                "step": state[f"{name}.step"].clone(),
-                "exp_avg": state[f"{name}.exp_avg"].to(own),
-                "exp_avg_sq": state[f"{name}.exp_avg_sq"].to(own),
-            }
+            moments = {n: taken(state, f"{name}.{n}", own) for n in ("exp_avg", "exp_avg_sq")}
+            count = taken(state, f"{name}.step", torch.zeros((), device="cpu"))
+            own.copy_(taken(state, name, own))
+            self.optimizer.state[own] = {"step": count, **moments}
 
     def step(self, number: int) -> None:
         """One step on the next windows."""
