@@ -117,6 +117,31 @@ def test_two_results_of_a_kind_are_both_kept(run, tmp_path):
     assert [trace.settings["kind"] for trace in kept] == ["block", "mlp"]
 
 
+def test_lenses_of_other_runs_are_shown_and_kept(run, tmp_path):
+    asked = ["look", STORY, "-m", "MODEL", "-s", "Lily", *SAMPLES, "--corrupted-lens"]
+    code, output, _ = run(*asked, "--restored-lens", "1:4", "--save", "kept")
+    assert code == 0
+    for name in ("logit lens, corrupted run", "logit lens, restored block 1 at token 4"):
+        assert name in output
+    kept = [tl.open_result(tmp_path / "kept" / f"lens-{n}.safetensors") for n in (2, 3)]
+    assert [lens.settings["run"] for lens in kept] == ["corrupted", "restored block 1 at token 4"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("-s", "Lily", "--restored-lens", "4"), "expected LAYER:TOKEN"),
+        (("-s", "Lily", "--restored-lens", "9:4"), "layer '9' is not one of embed, 0"),
+        (("-s", "Lily", "-k", "head", "--restored-lens", "1:4"), "expected (layer, token, head)"),
+        (("--corrupted-lens",), "--corrupted-lens is about the trace"),
+    ],
+)
+def test_lenses_of_runs_that_are_not_there(run, arguments, says):
+    code, output, messages = run("look", STORY, "-m", "MODEL", *arguments)
+    assert (code, output) == (2, "")
+    assert says in " ".join(messages.split())
+
+
 def test_an_interrupt_is_said_in_one_line(run, monkeypatch):
     def interrupted(*_args, **_options):
         raise KeyboardInterrupt

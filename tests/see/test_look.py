@@ -180,5 +180,11 @@ def test_lenses_of_other_runs(gpt2):
     for wrong in ("1-2", "1:2:3:4", ":2", "1:x"):
         with pytest.raises(InputError, match="is no cell of a trace"):
             refuse_wrong(gpt2, dataclasses.replace(settings, restored_cells=[wrong]))
+    begun: list[str] = []
+    for wrong, says in (("9:4", "layer '9'"), ("1:99", "token 99"), ("head:1:4", "head")):
+        asked = dataclasses.replace(settings, restored_cells=[wrong])
+        with pytest.raises(InputError, match=says):
+            look(gpt2, asked, progress=lambda stage, *_: begun.append(stage))
+    assert not begun  # before anything is computed
     with pytest.raises(InputError, match="need a subject"):
         refuse_wrong(gpt2, LookSettings(PROMPT, corrupted_lens=True))

@@ -135,16 +135,66 @@ def test_heads_and_attention_can_be_asked_for(page):
     assert page.get_attribute("[data-side=right]", "data-grid") == "heads.prefix_matching"
 
 
-def test_the_lens_after_restoring_the_pinned_cell(page, hamlet_model):
-    import twinlens as tl
+def at_last(page, side: str, what: str, row: int, token: int) -> float:
+    """A number of the grid of a side."""
+    return page.evaluate(
+        "([side, what, row, token]) => { const grid = window.twinlens[side];"
+        " const { data, shape } = what ? grid.details[what] : grid.values;"
+        " return data[row * shape[1] + token]; }",
+        [side, what, row, token],
+    )
 
+
+def test_the_lens_after_restoring_the_pinned_cell(page):
     ask(page, PROMPT, "Silent Tower")
     move_to(page, "right", 2, 2, click=True)  # block 1, token 2
-    page.click("[data-test=restore]")
+    page.focus("[data-test=restore]")
+    page.keyboard.press("Enter")
     until(page, "window.twinlens.look.lenses.length === 2")
-    lens = tl.restored_lens(hamlet_model, PROMPT, "Silent Tower", cell=(1, 2))
-    shown = page.evaluate("window.twinlens.left.lens.name")
-    assert shown == "logit lens, restored block 1 at token 2"
-    last = page.evaluate("window.twinlens.left.values.data.slice(-1)[0]")
-    assert last == pytest.approx(float(lens.metric("probability")[-1, -1]), abs=1e-5)
-    assert page.evaluate("window.twinlens.look.grids.some(g => g.id === 'trace.block')")
+    name = "logit lens, restored block 1 at token 2"
+    assert page.evaluate("window.twinlens.left.lens.name") == name
+    assert name in page.inner_text("[data-side=left]")
+    score = at_last(page, "right", "score", 2, 2)  # as the trace measured it
+    last, focus = (page.evaluate(f"window.twinlens.{x}") for x in ("look.rows.length", "focus"))
+    assert at_last(page, "left", "", last - 1, focus) == pytest.approx(score, abs=1e-5)
+    assert page.evaluate("document.activeElement.dataset.test") == "restore"
+
+    # it can stand on either side, and is not in the difference of two looks
+    grid = page.evaluate("window.twinlens.left.id")
+    page.select_option("[data-test=grid-right]", grid)
+    page.select_option("[data-test=grid-left]", "trace.block")
+    page.click("[data-test=keep]")
+    page.get_by_label("direction").select_option("noise")
+    page.click("[data-test=run]")
+    settled(page)
+    until(page, "window.twinlens.doc.looks.length === 2")
+    assert page.inner_text("[data-test=restore]") == "lens after corrupting this"
+    page.get_by_role("radio").first.click()  # A: the lens is of its own request
+    assert page.inner_text("[data-test=restore]") == "lens after restoring this"
+    assert page.evaluate("window.twinlens.right.id") == grid
+    page.click("[data-test=difference]")
+    assert page.locator("[data-test=restore]").count() == 0
+
+
+def test_a_lens_that_fails_says_so_and_leaves_what_is_shown(page):
+    ask(page, PROMPT, "Silent Tower")
+    move_to(page, "right", 2, 2, click=True)
+    said = (
+        '{"error": {"type": "InputError", "message": "not this cell", "field": "restored_cells"}}'
+    )
+    page.route("**/api/looks", lambda route: route.fulfill(status=422, body=said))
+    page.click("[data-test=restore]")
+    assert page.inner_text("[data-test=error]") == "not this cell"
+    assert page.evaluate("window.twinlens.look.lenses.length") == 1
+    page.unroute("**/api/looks")
+    held: list = []
+    page.route("**/api/looks", lambda route: held.append(route))
+    page.click("[data-test=restore]")
+    page.wait_for_selector("[data-test=progress]")
+    page.click("[data-test=cancel]")
+    until(page, "window.twinlens.pinned !== null")
+    for route in held:
+        route.continue_()
+    page.wait_for_selector("[data-test=run]")
+    assert page.locator("[data-test=error]").count() == 0
+    assert page.evaluate("window.twinlens.look.lenses.length") == 1

@@ -176,6 +176,8 @@ WRONG = [
     ({"rule": "t", "df": 1.5}, 422, "CorruptionError", "df", "above 2"),
     ({"metric": "logit_difference"}, 422, "InputError", "metric", "go together"),
     ({"replace": ["Bartholomew the old"]}, 422, "CorruptionError", None, "as many"),
+    ({"restored_cells": ["1-4"]}, 422, "InputError", "restored_cells", "LAYER:TOKEN"),
+    ({"restored_cells": ["9:4"]}, 422, "InputError", "restored_cells", "layer '9'"),
     ({"speed": 3}, 422, "InputError", "speed", "Extra inputs"),
     ({"model": "/etc"}, 404, "NotFoundError", "model", "there is tiny"),
 ]

@@ -26,7 +26,7 @@ from twinlens.see.lens import Rows, logit_lens
 from twinlens.see.measuring import Method
 from twinlens.see.neurons import neuron_trace
 from twinlens.see.question import Direction, Kind, Metric, ask, encoded, token_id
-from twinlens.see.restored import Place, cell_of, restored_lens
+from twinlens.see.restored import Place, cell_of, restored_lens, states_of
 from twinlens.see.trace import causal_trace
 from twinlens.see.units import Basis
 
@@ -122,6 +122,7 @@ def look(
 
     Raises what `logit_lens`, `causal_trace`, `neuron_trace`, `attention` and `induction` raise.
     """
+    refuse_wrong(model, settings)
     decoders: list[FittedLens | None] = [None, *lenses]
     made: list[Result] = [
         logit_lens(
@@ -169,7 +170,7 @@ def _lenses_of_other_runs(
     model: Model, settings: LookSettings, progress: Stages
 ) -> Iterator[Result]:
     """The lens of the corrupted run, and of the runs with a cell of the first trace restored."""
-    kind, question = settings.kinds[0] if settings.kinds else "block", settings.question()
+    kind, question = _first_kind(settings), settings.question()
     cells: list[tuple[Kind, Place | None]] = [(kind, None)] if settings.corrupted_lens else []
     cells += [cell_of(text, kind) for text in settings.restored_cells]
     for kind, cell in cells:
@@ -180,6 +181,11 @@ def _lenses_of_other_runs(
             direction="denoise" if cell is None else settings.direction,
             batch_tokens=settings.batch_tokens, progress=_stage(progress, "lens of another run"),
         )  # fmt: skip
+
+
+def _first_kind(settings: LookSettings) -> Kind:
+    """The kind of trace whose cells are meant where they do not say it themselves."""
+    return settings.kinds[0] if settings.kinds else "block"
 
 
 def refuse_wrong(model: Model, settings: LookSettings) -> Tokens:
@@ -194,11 +200,13 @@ def refuse_wrong(model: Model, settings: LookSettings) -> Tokens:
         if settings.corrupted_lens or settings.restored_cells:
             raise InputError("lenses of other runs need a subject: what is corrupted in them")
         return tokens
-    for cell in settings.restored_cells:
-        cell_of(cell)
     corruption, mask = settings.corruption, None
     for kind in settings.kinds or ["mlp"]:
         mask = ask(model, tokens, kind=kind, window=settings.window, **settings.question()).mask
+    for text in settings.restored_cells:
+        kind, cell = cell_of(text, _first_kind(settings))
+        question = ask(model, tokens, kind=kind, window=settings.window, **settings.question())
+        states_of(model, question, cell)
     if isinstance(corruption, Replace):
         corrupt(model, tokens, corruption, mask)
     return tokens

@@ -66,7 +66,7 @@ def restored_lens(
         model, prompt, subject, focus=focus, answer=None, kind=kind, window=window,
         metric="probability", foil=None, direction=direction,
     )  # fmt: skip
-    states = () if cell is None else _states(model, question, cell)
+    states = () if cell is None else states_of(model, question, cell)
     if cell is None and direction == "noise":
         raise InputError("direction='noise' needs a cell: its base is the clean run itself")
     require(model, ["embed", "block", kind])
@@ -104,7 +104,10 @@ def cell_of(text: str, kind: Kind = "block") -> tuple[Kind, Place]:
     if layer and len(numbers) in (1, 2) and all(number.isdecimal() for number in numbers):
         token = int(numbers[0])
         return kind, ((layer, token) if len(numbers) == 1 else (layer, token, int(numbers[1])))
-    raise InputError(f"{text!r} is no cell of a trace; expected LAYER:TOKEN (or LAYER:TOKEN:HEAD)")
+    raise InputError(
+        f"cell={text!r} is no cell of a trace; expected LAYER:TOKEN (for heads LAYER:TOKEN:HEAD),"
+        f" with another kind KIND:LAYER:TOKEN"
+    )
 
 
 class OverSamples(Decoder):
@@ -127,7 +130,7 @@ class OverSamples(Decoder):
         return (mean / len(parts)).clamp(min=torch.finfo(torch.float32).tiny).log()
 
 
-def _states(model: Model, question: Question, cell: Place) -> Cell:
+def states_of(model: Model, question: Question, cell: Place) -> Cell:
     """The states of a cell of the trace; raises `InputError` where it is none."""
     names = row_names(model, question.kind)
     row, token, unit = (*cell, None)[:3] if len(cell) == 2 else cell

@@ -23,9 +23,9 @@ _FIELDS: dict[type[TwinlensError], str] = {
     PromptError: "prompt", SubjectError: "subject", FocusError: "focus", AnswerError: "answer",
 }  # fmt: skip
 _NAMED = re.compile(
-    r"(kind|window|metric|foil|direction|target|samples|seed|rule|df|sigma|times_std)="
+    r"(kind|window|metric|foil|direction|target|cell|samples|seed|rule|df|sigma|times_std)="
 )
-_AS_ASKED = {"kind": "kinds", "target": "targets"}
+_AS_ASKED = {"kind": "kinds", "target": "targets", "cell": "restored_cells"}
 
 
 class Problem(BaseModel):
