@@ -185,6 +185,8 @@ def _able(model: str, load: ModelOptions, workers: WorkerOptions, *, quiet: bool
     import twinlens as tl
 
     options = {k: v for k, v in dataclasses.asdict(load).items() if v}
+    if not quiet:
+        print("starting workers on Ray; each loads the model", file=sys.stderr, flush=True)
     return tl.Cluster(
         model, address=workers.ray[0] if workers.ray else None, workers=workers.workers,
         cpus=workers.cpus, gpus=workers.gpus, load=options,
