@@ -110,6 +110,7 @@ def test_by_keyboard_alone(page):
     page.keyboard.press("ArrowUp")
     page.keyboard.press("ArrowLeft")
     assert "layer 4, token 6" in page.inner_text("[data-test=live]")
+    assert page.locator(f"{LOOKED} [data-test=restore]").count() == 0  # no model is behind it
     page.keyboard.press("Escape")
     assert page.locator(LOOKED).count() == 0
 

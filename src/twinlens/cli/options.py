@@ -76,7 +76,7 @@ class TraceOptions:
     restored_cells: Annotated[list[str], Parameter(name="--restored-lens", negative="")] = field(
         default_factory=list
     )
-    "Also the lens of the run with this cell restored, LAYER:TOKEN (or LAYER:TOKEN:HEAD). Repeat."
+    "Also the lens with this cell restored: LAYER:TOKEN[:HEAD], of another kind mlp:3:7. Repeat."
     engine: Literal["auto", "replay", "hooks"] = "auto"
     "Run again only what a state can reach (replay), or everything (hooks). auto: replay if proven."
     batch_tokens: Whole = 4096
