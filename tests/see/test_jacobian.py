@@ -7,7 +7,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tests.conftest import STORY
 from twinlens.errors import InputError
-from twinlens.see import texts
+from twinlens.see import jacobian, texts
 from twinlens.see.fit import fit_lens
 from twinlens.see.jacobian import JacobianFit, truncated
 from twinlens.see.tuned import rows_of_batch
@@ -48,7 +48,7 @@ def _tail_of(model, row, ids):
     return tail
 
 
-def _exact(model, row, window):
+def _exact(model, row, window, own=False):
     """Sum over targets t and sources s of d h_final(t) / d h(s), by torch.func."""
     ids = torch.from_numpy(window)[None]
     residual = torch.zeros(1, len(window), model.d_model)
@@ -60,6 +60,8 @@ def _exact(model, row, window):
         whole = torch.func.jacrev(_tail_of(model, row, ids))(residual)[0, :, :, 0]  # t, out, s, in
     later = torch.tril(torch.ones(len(window), len(window)))
     assert torch.allclose(whole * (1 - later)[:, None, :, None], torch.zeros(1), atol=1e-5)
+    if own:
+        whole = torch.einsum("tosi,ts->tosi", whole, torch.eye(len(window)))
     return whole.sum((0, 2)).detach().numpy()
 
 
@@ -72,6 +74,30 @@ def test_the_mean_jacobian_is_that_of_torch_func(family):
     for number, row in ((0, "embed"), (family.n_layers - 1, str(family.n_layers - 2))):
         exact = sum(_exact(family, row, window) for window in read.ids) / read.n_tokens
         assert np.abs(found[number] - exact).max() <= 1e-4 * max(1, np.abs(exact).max())
+
+
+def test_random_signs_leave_only_a_positions_own(gpt2, monkeypatch):
+    read = texts.joined(texts.windows(gpt2, ["Tom had a dog"], 8))
+    read = texts.Windows((read.ids[0][:3],))
+    patterns = [torch.tensor([[1.0, a, b]]) for a in (1, -1) for b in (1, -1)]
+    found = []
+    for pattern in patterns:
+        monkeypatch.setattr(jacobian, "_signs", lambda *_, signs=pattern: signs)
+        fit = JacobianFit(gpt2, read, batch_tokens=64, reach="own")
+        fit.step(0)
+        found.append(fit.maps()["matrix"])
+    exact = _exact(gpt2, "0", read.ids[0], own=True) / 3
+    assert np.abs(np.mean(found, axis=0)[1] - exact).max() <= 1e-4 * np.abs(exact).max()
+    assert np.abs(found[0][1] - exact).max() > 1e-2 * np.abs(exact).max()
+
+
+def test_signs_are_drawn_from_the_seed(gpt2):
+    asked = {"length": 16, "held_out": 0.25, "reach": "own"}
+    one, same = (fit_lens(gpt2, TEXT, "jacobian", **asked) for _ in range(2))
+    other = fit_lens(gpt2, TEXT, "jacobian", seed=2, **asked)
+    assert np.array_equal(one.matrix, same.matrix)
+    assert not np.array_equal(one.matrix, other.matrix)
+    assert one.name == "own-position jacobian"
 
 
 def test_batches_and_filling_change_nothing(gpt2):
@@ -112,5 +138,7 @@ def test_a_jacobian_refuses_what_is_about_training(gpt2):
         fit_lens(gpt2, TEXT, "jacobian", rank=99)
     with pytest.raises(InputError, match="steps and lr are about"):
         fit_lens(gpt2, TEXT, "jacobian", steps=3)
-    with pytest.raises(InputError, match="rank is about kind='jacobian'"):
+    with pytest.raises(InputError, match="rank and reach are about"):
         fit_lens(gpt2, TEXT, "tuned", rank=3)
+    with pytest.raises(InputError, match="rank and reach are about"):
+        fit_lens(gpt2, TEXT, "tuned", reach="own")

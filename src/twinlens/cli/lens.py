@@ -30,6 +30,7 @@ def fit(
     steps: Whole | None = None,
     lr: float | None = None,
     rank: Whole | None = None,
+    reach: Literal["later", "own"] | None = None,
     windows: Whole | None = None,
     length: Whole = 128,
     held_out: float = 0.1,
@@ -57,6 +58,8 @@ def fit(
         Learning rate at the start (tuned; default 0.001).
     rank
         Keep so many singular values (jacobian; default all).
+    reach
+        What counts: the change of all later last residuals, or of the position's own (jacobian).
     windows
         Windows of text that are used at most (default: all; jacobian 64).
     length
@@ -78,9 +81,9 @@ def fit(
 
     checkpoint = output.with_name(output.name + ".part")
     made = fit_lens(
-        loaded, text, kind, steps=steps, lr=lr, rank=rank, windows=windows, length=length,
-        held_out=held_out, batch_tokens=batch_tokens, seed=seed, checkpoint=checkpoint,
-        output=output, progress=False if quiet else None,
+        loaded, text, kind, steps=steps, lr=lr, rank=rank, reach=reach, windows=windows,
+        length=length, held_out=held_out, batch_tokens=batch_tokens, seed=seed,
+        checkpoint=checkpoint, output=output, progress=False if quiet else None,
     )  # fmt: skip
     if json:
         print_json(

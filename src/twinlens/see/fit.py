@@ -20,7 +20,7 @@ from twinlens.see import texts
 from twinlens.see.comparison import measure, positive
 from twinlens.see.decoders import Decoder, Fitted, rows_of
 from twinlens.see.fitting import Checkpoint, Fit, run
-from twinlens.see.jacobian import JacobianFit
+from twinlens.see.jacobian import JacobianFit, Reach
 from twinlens.see.provenance import provenance
 from twinlens.see.question import one_of
 from twinlens.see.texts import Text, Windows
@@ -39,6 +39,7 @@ class _Asked:
     steps: int | None
     lr: float | None
     rank: int | None
+    reach: Reach | None
     windows: int | None
     length: int
     held_out: float
@@ -54,6 +55,7 @@ def fit_lens(
     steps: int | None = None,
     lr: float | None = None,
     rank: int | None = None,
+    reach: Reach | None = None,
     windows: int | None = None,
     length: int = 128,
     held_out: float = 0.1,
@@ -71,7 +73,8 @@ def fit_lens(
 
     `kind="jacobian"`: J h, where J is the sum over targets t >= s of d h_final(t) / d h(s), its
     mean over the sources s of all windows; h_final is the last residual before the final norm, and
-    targets stay within a window. `rank`: keep that many singular values; `lens.kept` says which
+    targets stay within a window. `reach="own"` counts only t = s (estimated with random signs),
+    `"later"`, the default, all. `rank`: keep that many singular values; `lens.kept` says which
     share of their squares that is. The cost is d_model backward passes over the windows.
 
     `text`: a .txt or .jsonl file ("text" in each line), "hamlet", or a list of documents (texts, or
@@ -85,7 +88,7 @@ def fit_lens(
     for what cannot be asked, `LensError` for a checkpoint of another fit, `ResultFileError` for one
     that is damaged, `AnatomyError` where the model fails its checks.
     """
-    asked = _Asked(kind, steps, lr, rank, windows, length, held_out, batch_tokens, seed)
+    asked = _Asked(kind, steps, lr, rank, reach, windows, length, held_out, batch_tokens, seed)
     asked = _with_defaults(model, asked)
     require(model, ("embed", "block"))
     fitted_to, kept_out = texts.split(texts.windows(model, text, length), held_out)
@@ -103,7 +106,8 @@ def fit_lens(
         point = Checkpoint(Path(checkpoint), settings | weights)
     fit = _fit(model, fitted_to, asked)
     run(fit, point, f"fitting the {kind} lens", progress)
-    name = kind if asked.rank is None else f"{kind} rank {asked.rank}"
+    name = f"own-position {kind}" if asked.reach == "own" else kind
+    name = name if asked.rank is None else f"{name} rank {asked.rank}"
     width = np.full(model.n_layers, math.nan)
     lens = FittedLens(
         tokens=no_tokens(), layers=rows_of(model)[:-1], vocabulary={}, settings=settings,
@@ -134,7 +138,10 @@ def measured(model: Model, lens: FittedLens, kept_out: Windows, batch_tokens: in
 
 def _fit(model: Model, windows: Windows, asked: _Asked) -> Fit:
     if asked.kind == "jacobian":
-        return JacobianFit(model, windows, batch_tokens=asked.batch_tokens, rank=asked.rank)
+        return JacobianFit(
+            model, windows, batch_tokens=asked.batch_tokens, rank=asked.rank,
+            reach=asked.reach or "later", seed=asked.seed,
+        )  # fmt: skip
     return TunedFit(
         model, windows, steps=asked.steps or STEPS, batch_tokens=asked.batch_tokens,
         lr=asked.lr or RATE, seed=asked.seed,
@@ -155,9 +162,11 @@ def _with_defaults(model: Model, asked: _Asked) -> _Asked:
             raise InputError("steps and lr are about kind='tuned'; a Jacobian is a mean, not a fit")
         if asked.rank is not None and asked.rank > model.d_model:
             raise InputError(f"rank={asked.rank} is more than the model's width, {model.d_model}")
-        return replace(asked, windows=asked.windows or JACOBIAN_WINDOWS)
-    if asked.rank is not None:
-        raise InputError("rank is about kind='jacobian'")
+        reach = "later" if asked.reach is None else asked.reach
+        one_of("reach", reach, get_args(Reach))
+        return replace(asked, reach=reach, windows=asked.windows or JACOBIAN_WINDOWS)
+    if asked.rank is not None or asked.reach is not None:
+        raise InputError("rank and reach are about kind='jacobian'")
     lr = RATE if asked.lr is None else asked.lr
     if not isinstance(lr, int | float) or isinstance(lr, bool) or not 0 < lr < math.inf:
         raise InputError(f"lr={lr!r} must be a positive number")
