@@ -9,11 +9,11 @@ import numpy as np
 
 from twinlens.results.base import optional
 from twinlens.show.colours import EMPTY, FOCUS, INK, SUBJECT
-from twinlens.show.text import fitted, printable
+from twinlens.show.text import fitted, printable, width_of, wrapped
 from twinlens.sweep.summary import MATTERS, RoleAverage, Summary
 
 _COLUMN, _GAP, _LEFT = 2.25, 0.55, 0.75  # inches
-_HEAD, _ROLES, _BAR, _AXIS, _LEGEND, _LINE = 1.0, 0.82, 0.55, 0.45, 0.5, 0.2
+_HEAD, _ROLES, _BAR, _AXIS, _LEGEND, _LINE = 1.12, 0.82, 0.55, 0.45, 0.5, 0.2
 _GREY = "#6b7076"
 _COLOURS = {
     "before": "#a9adb1",
@@ -87,8 +87,10 @@ class _Page:
         self.text(0.25, 0.14, fitted(printable(title), 13, room), fontsize=13, fontweight="bold")
         mean, low, high = (f"{v:.3f}".replace("-", "\u2212") for v in summary.total)
         total = f"total effect of the corruption {mean} [{low}, {high}]"
+        if summary.is_difference:
+            total = f"total effect of the corruption, difference {mean} [{low}, {high}]"
         told = [_corruption(about), total, f"bands: {summary.level:.0%} intervals", *summary.notes]
-        self.text(0.25, 0.42, fitted(printable("  ·  ".join(told)), 7.5, room), color=_GREY)
+        self.text(0.25, 0.42, wrapped(printable("  ·  ".join(told)), 7.5, room), color=_GREY)
 
     def map(self, column: int, kind: str, average: RoleAverage) -> None:
         """Layers top to bottom, roles left to right; orange: the state matters."""
@@ -176,9 +178,10 @@ class _Page:
             axes.spines[:].set_visible(False)
             words = f"{role} ({count:,})"
             self.text(x + 0.21, self.legend_top + 0.04, words, fontsize=7)
-            x += 0.36 + 0.068 * len(words)
+            x += 0.42 + width_of(words, 7)
         told = "orange: the state brings the answer back; in brackets: facts with such a token"
         if self.summary.is_difference:
+            told = "orange: more effect in the first; in brackets: facts with such a token"
             told += f"; dots: cells whose {self.summary.level:.0%} interval leaves out 0"
         self.text(_LEFT, self.legend_top + 0.22, told, fontsize=6.5, color=_GREY)
 
