@@ -31,7 +31,7 @@ def test_examples_in_docstrings_are_true():
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/design.md"]
+    "page", ["README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/design.md", "docs/scale.md"]
 )
 def test_links_between_pages_lead_somewhere(page):
     text = (ROOT / page).read_text("utf-8")
