@@ -2,9 +2,10 @@
 
     python benchmarks/lenses.py [--model hamlet] [--steps 250] [--windows 16] [--threads 2] [--json]
 
-Fits a tuned and a Jacobian lens to hamlet's validation text, and compares them with the plain lens
-on its final text. Seconds are set against one forward pass of as many tokens as were read, memory
-is what the process' largest resident set grew by.
+Fits a tuned lens and Jacobian lenses (of all later targets, and of a position's own) to hamlet's
+validation text, and compares them with the plain lens on its final text. Seconds are set against
+forward passes of as many tokens as were read, timed just before and after; memory is what the
+process' largest resident set grew by.
 """
 
 from __future__ import annotations
@@ -36,6 +37,12 @@ def forward_seconds(model: Any, n_tokens: int, length: int) -> float:
     return (time.perf_counter() - start) / 3 / ids.numel() * n_tokens
 
 
+def trained_on(model: Any, steps: int) -> int:
+    """Tokens that so many steps see: 16 windows each, of at most 128 tokens and often fewer."""
+    fitted_to, _ = texts.split(texts.windows(model, tl.hamlet.text(), 128), 0.1)
+    return round(steps * 16 * fitted_to.n_tokens / len(fitted_to))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--model", default="hamlet")
@@ -50,17 +57,21 @@ def main() -> None:
     asked = {
         "tuned": {"steps": given.steps},
         "jacobian": {"windows": given.windows},
-        "jacobian rank 16": {"windows": given.windows, "rank": 16},
+        "jacobian own": {"windows": given.windows, "reach": "own"},
+        "jacobian own rank 16": {"windows": given.windows, "reach": "own", "rank": 16},
     }
     for name, more in asked.items():
 
         def fit(name: str = name, more: Any = more) -> None:
             made[name] = tl.fit_lens(model, tl.hamlet.text(), name.split()[0], **more)
 
+        before = forward_seconds(model, 2048, 128)
         seconds, memory = measured(fit)
-        read = made[name].settings["n_tokens"]
-        read = given.steps * 2048 if name == "tuned" else read
-        plain = forward_seconds(model, read, 128)
+        after = forward_seconds(model, 2048, 128)
+        read = (
+            trained_on(model, given.steps) if name == "tuned" else made[name].settings["n_tokens"]
+        )
+        plain = (before + after) / 2 / 2048 * read
         lines.append(
             {"fit": name, "seconds": seconds, "tokens": read, "passes": seconds / plain,
              "memory_mb": memory}
@@ -73,7 +84,7 @@ def main() -> None:
         seconds, memory = measured(
             lambda decoder=decoder: tl.logit_lens(model, story, decoder=decoder)
         )
-        plain = forward_seconds(model, len(model.encode(story)), 127)
+        plain = forward_seconds(model, len(model.encode(story)), 128)
         lines.append(
             {"read": name, "seconds": seconds, "passes": seconds / plain, "memory_mb": memory}
         )
