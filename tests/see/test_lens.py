@@ -114,7 +114,7 @@ def test_every_metric_is_its_formula(gpt2):
 
 def test_slices_and_strips_do_not_change_the_numbers(gpt2, monkeypatch):
     whole = tl.logit_lens(gpt2, STORY)
-    monkeypatch.setattr(reduction, "_SLICE_NUMBERS", 3 * gpt2.n_vocab)
+    monkeypatch.setattr(reduction, "SLICE_NUMBERS", 3 * gpt2.n_vocab)
     monkeypatch.setattr(reduction, "_STRIP_NUMBERS", 2 * gpt2.n_vocab)
     sliced = tl.logit_lens(gpt2, STORY)
     for name in ("top_ids", "ranks", "target_ids"):
@@ -213,7 +213,7 @@ def test_no_tensor_has_all_tokens_and_the_whole_vocabulary(gpt2):
     n_tokens = len(gpt2.encode(prompt))
     tl.logit_lens(gpt2, "warm up")
     with pytest.MonkeyPatch.context() as patch, Largest() as seen:
-        patch.setattr("twinlens.see.reduction._SLICE_NUMBERS", 8 * gpt2.n_vocab)
+        patch.setattr("twinlens.see.reduction.SLICE_NUMBERS", 8 * gpt2.n_vocab)
         tl.logit_lens(gpt2, prompt)
     assert 0 < seen.numbers < n_tokens * gpt2.n_vocab
     assert seen.numbers >= 8 * gpt2.n_vocab

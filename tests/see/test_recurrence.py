@@ -127,6 +127,24 @@ def test_no_room_for_controls(gpt2):
     found = tl.recurrence(gpt2, "Dursley Dursley Dursley", "Dursley", neurons=False).story
     assert len(found.controls) == len(found.control_lost) == 0
     assert np.isnan(found.control_all_lost)
+    assert found.controls_together == 0
+
+
+def test_a_divergence_grows_where_probability_falls(gpt2):
+    """Both corrupted metrics are above the clean one, which is 0."""
+    asked = {"neurons": False, "metric": "kl", "corruption": tl.Noise(samples=2)}
+    found = tl.recurrence(gpt2, TEXT, "Dursley", **asked).story
+    assert found.clean == pytest.approx(0, abs=1e-6)
+    assert found.all_lost == pytest.approx(found.corrupted)
+    assert found.control_corrupted > 0
+    assert found.control_corrupted == pytest.approx(found.control_all_lost, abs=1e-6)
+
+
+def test_notes_are_said_once(gpt2):
+    with pytest.warns(UserWarning, match="effects this small|prediction") as said:
+        found = tl.recurrence(gpt2, TEXT, "Dursley", corruption=tl.Noise(samples=1))
+    assert [str(one.message) for one in said] == list(found.notes)
+    assert len(set(found.notes)) == len(found.notes) >= 1
 
 
 def test_on_the_command_line(capsys, tmp_path):

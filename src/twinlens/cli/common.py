@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,6 +154,11 @@ def print_json(value: Any) -> None:
     import json
 
     print(json.dumps(value, allow_nan=False))
+
+
+def say(message: str) -> None:
+    """A note on standard error, at once."""
+    print(f"note: {message}", file=sys.stderr, flush=True)
 
 
 def progress(output: OutputOptions) -> bool | None:

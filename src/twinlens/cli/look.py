@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from twinlens.cli.app import app
-from twinlens.cli.common import load_model, progress, refuse_bad_output, show
+from twinlens.cli.common import load_model, progress, refuse_bad_output, say, show
 from twinlens.cli.options import (
     CorruptionOptions,
     HeadOptions,
@@ -164,10 +163,6 @@ def _measure(
     from twinlens.see.look import look
     from twinlens.see.opening import open_lens
 
-    say = None if output.quiet else _say
     lenses = [open_lens(path) for path in lens.fitted]
-    return look(model, settings, lenses=lenses, progress=progress(output), say=say)
-
-
-def _say(message: str) -> None:
-    print(f"note: {message}", file=sys.stderr, flush=True)
+    heard = None if output.quiet else say
+    return look(model, settings, lenses=lenses, progress=progress(output), say=heard)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
@@ -14,12 +15,15 @@ from twinlens.cli.common import (
     print_json,
     progress,
     refuse_bad_output,
+    say,
     write,
 )
 from twinlens.cli.options import CorruptionOptions, ModelOptions, OutputOptions, Whole
 from twinlens.errors import InputError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from twinlens.results import RecurrenceResult
 
 
@@ -62,20 +66,21 @@ def recur(
     prompt, word = _asked(prompt, word, model)
     refuse_bad_output(output)
     loaded = load_model(model, load or ModelOptions(), quiet=output.quiet or output.json)
-    from twinlens.see.look import LookSettings
+    from twinlens.see.look import LookSettings, told
     from twinlens.see.recurrence import recurrence
     from twinlens.show.twin import twin
 
     settings = LookSettings(prompt, **dataclasses.asdict(corruption))
-    found = recurrence(
-        loaded, prompt, word, part=part, corruption=settings.corruption, metric=metric,
-        controls=controls, neurons=neurons, progress=progress(output),
-    )  # fmt: skip
+    with told(None if output.quiet else say):
+        found = recurrence(
+            loaded, prompt, word, part=part, corruption=settings.corruption, metric=metric,
+            controls=controls, neurons=neurons, progress=progress(output),
+        )  # fmt: skip
     named = named_by_kind(found.results)
     if output.json:
         print_json(named["recurrence"].to_dict())
     elif not output.quiet:
-        _print(found.story)
+        _print(found.story, found.notes)
     view = twin(
         *found.results, columns=output.columns, flip=output.flip, transpose=output.transpose
     )
@@ -97,33 +102,37 @@ def _asked(prompt: str | None, word: str | None, model: str) -> tuple[str, str]:
     return prompt, word
 
 
-def _print(story: RecurrenceResult) -> None:
+def _print(story: RecurrenceResult, notes: Sequence[str]) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
-    console.print(
+    n = len(story.lost)
+    earlier = f"all {n} earlier occurrences" if n > 1 else "the earlier occurrence"
+    found = [
         f"{story.metric.replace('_', ' ')} of {story.label(story.answer)!r} at token {story.focus}:"
-        f" {story.clean:.3f}; with all {len(story.lost)} earlier occurrences corrupted"
-        f" {story.corrupted:.3f}; with as many unrelated spans corrupted"
-        f" {story.clean - story.control_all_lost:.3f}",
-        markup=False,
-    )
+        f" {story.clean:.3f}",
+        f"with {earlier} corrupted {story.corrupted:.3f}",
+        f"with {story.controls_together} unrelated of as many tokens {story.control_corrupted:.3f}"
+        if story.controls_together
+        else "no unrelated words of as many tokens stand before it",
+    ]
+    console.print("; ".join(found), markup=False)
     console.print(_occurrences(story))
     if len(story.controls):
         worst = int(abs(story.control_lost).argmax())
         console.print(
-            f"control: {len(story.controls)} unrelated spans of as many tokens, each corrupted"
-            f" alone, take {story.control_lost.mean():+.3f} on average; most:"
+            f"control: {len(story.controls)} unrelated, each corrupted alone, take"
+            f" {story.control_lost.mean():+.3f} on average; most:"
             f" {story.text(story.controls[worst])!r} {story.control_lost[worst]:+.3f}",
             markup=False,
         )
     heads = ", ".join(f"{name} {effect:+.3f}" for name, effect in story.top_heads(6))
     console.print(f"heads whose output at the last occurrence brings back most: {heads}")
-    for note in story.notes:
+    for note in notes:
         console.print(f"note: {note}", style="dim", markup=False)
 
 
-def _occurrences(story: RecurrenceResult):
+def _occurrences(story: RecurrenceResult) -> Table:
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0))

@@ -28,8 +28,8 @@ class RecurrenceResult(Result):
     corrupted. `lost[earlier]`: the effect of corrupting that one alone (necessity).
     `kept[earlier]`: what is regained where all are corrupted but that one (sufficiency).
     `control_lost[control]`: the effect of corrupting an unrelated span of as many tokens,
-    `controls` their spans; `control_all_lost`: that of corrupting as many of them together as there
-    are earlier occurrences. `head_effects[layer, head, place]`: what a head's clean output at a
+    `controls` their spans; `control_all_lost`: that of corrupting `controls_together` of
+    them at once. `head_effects[layer, head, place]`: what a head's clean output at a
     token of `places` brings back while all earlier occurrences are corrupted; the last place is the
     focus.
     """
@@ -69,7 +69,24 @@ class RecurrenceResult(Result):
     @property
     def all_lost(self) -> float:
         """The effect of corrupting all earlier occurrences together."""
-        return (self.clean - self.corrupted) * (-1 if self.metric == "kl" else 1)
+        return (self.clean - self.corrupted) * self._sign
+
+    @property
+    def controls_together(self) -> int:
+        """How many unrelated spans `control_all_lost` is of: one for each earlier occurrence of
+        their length, where there are so many."""
+        widths = np.diff(self.occurrences[:-1], axis=1)
+        return min(len(self.controls), int((widths == widths[0]).sum()))
+
+    @property
+    def control_corrupted(self) -> float:
+        """The metric with so many unrelated spans corrupted; NaN where there are none."""
+        return self.clean - self.control_all_lost * self._sign
+
+    @property
+    def _sign(self) -> int:
+        """A divergence grows where the others fall."""
+        return -1 if self.metric == "kl" else 1
 
     @property
     def at_focus(self) -> Float[np.ndarray, "layer head"]:

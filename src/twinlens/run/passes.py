@@ -58,6 +58,10 @@ class Inputs:
         """Number of samples (rows of one cell)."""
         return int(self.ids.shape[0])
 
+    def repeated(self, samples: int) -> Inputs:
+        """The same ids as so many samples; for inputs of one sample without noise."""
+        return Inputs(self.ids.expand(samples, -1))
+
     def first_sample(self) -> Inputs:
         """The same inputs with one sample."""
         noise = None if self.noise is None else self.noise[:1]

@@ -17,7 +17,7 @@ from twinlens.model.model import Model
 from twinlens.results import Tokens
 from twinlens.run.check import require
 from twinlens.run.passes import Inputs, read
-from twinlens.see.question import encoded
+from twinlens.see.question import encoded, whole
 from twinlens.see.units import width_of
 
 _AT_ONCE = 32  # neurons whose logits are held together
@@ -67,8 +67,7 @@ def neuron_card(
     for name, value in (("layer", layer), ("neuron", neuron)):
         if not isinstance(value, int | np.integer):
             raise InputError(f"{name} {value!r} is no whole number")
-    if not isinstance(top_k, int) or top_k < 1:
-        raise InputError(f"top_k={top_k!r} must be a whole number of at least 1")
+    whole("top_k", top_k)
     require(model, ["neuron", "mlp"])
     row = _written(model, layer, neuron)
     logits = _through_unembedding(model, _contribution(model, layer, row)[None])[0]

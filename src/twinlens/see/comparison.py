@@ -17,7 +17,8 @@ from twinlens.run.batches import Progress, counting
 from twinlens.run.check import require
 from twinlens.see.decoders import Decoder, decoder_of, rows_of
 from twinlens.see.provenance import provenance
-from twinlens.see.reduction import _SLICE_NUMBERS
+from twinlens.see.question import whole
+from twinlens.see.reduction import SLICE_NUMBERS
 from twinlens.see.texts import Text, Windows, joined, windows
 from twinlens.see.tuned import rows_of_batch
 
@@ -43,7 +44,7 @@ def compare_lenses(
     """
     if not isinstance(lenses, Mapping) or not lenses:
         raise InputError('lenses are a mapping of names to lenses, e.g. {"plain": None, ...}')
-    positive("batch_tokens", batch_tokens)
+    whole("batch_tokens", batch_tokens)
     require(model, ("embed", "block"))
     decoders = [decoder_of(model, lens) for lens in lenses.values()]
     read = joined(windows(model, text, length))
@@ -70,7 +71,7 @@ def measure(
 ) -> dict[str, Float[np.ndarray, "lens layer"]]:
     """`kl`, `agreement` and `bias` of decoders on windows (call it without gradients)."""
     sums = _Sums(model, decoders)
-    size = max(1, _SLICE_NUMBERS // model.n_vocab)
+    size = max(1, SLICE_NUMBERS // model.n_vocab)
     with counting(read.n_tokens, "lenses", progress) as advance:
         for batch in read.batches(batch_tokens):
             rows, final = rows_of_batch(model, batch, batch_tokens)
@@ -117,12 +118,6 @@ class _Sums:
             "agreement": np.hstack([self.agreement / n_tokens, last + 1]),
             "bias": np.hstack([np.maximum(bias, 0), last]),
         }
-
-
-def positive(name: str, value: object) -> None:
-    """Raises `InputError` where a value is no whole number of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InputError(f"{name}={value!r} must be a whole number of at least 1")
 
 
 def _sum(probs: Float[Tensor, "token vocab"]) -> Float[Tensor, " vocab"]:

@@ -17,12 +17,12 @@ from twinlens.results.fitted import LensKind, no_tokens
 from twinlens.run.batches import Progress
 from twinlens.run.check import require
 from twinlens.see import texts
-from twinlens.see.comparison import measure, positive
+from twinlens.see.comparison import measure
 from twinlens.see.decoders import Decoder, Fitted, rows_of
 from twinlens.see.fitting import Checkpoint, Fit, run
 from twinlens.see.jacobian import JacobianFit, Reach
 from twinlens.see.provenance import provenance
-from twinlens.see.question import one_of
+from twinlens.see.question import one_of, whole
 from twinlens.see.texts import Text, Windows
 from twinlens.see.tuned import TunedFit
 
@@ -93,33 +93,48 @@ def fit_lens(
     require(model, ("embed", "block"))
     fitted_to, kept_out = texts.split(texts.windows(model, text, length), held_out)
     fitted_to = _spread(fitted_to, asked.windows)
-    settings = asdict(asked) | {
-        "text": fitted_to.sha256,
-        "n_tokens": fitted_to.n_tokens,
-        "held_out_text": kept_out.sha256,
-        "held_out_tokens": kept_out.n_tokens,
-    }
-    made = provenance(model)
+    settings = _settings(asked, fitted_to, kept_out)
     point = None
     if checkpoint is not None:
-        weights = {"model": made.weights_hash, "device": made.device, "threads": _threads()}
+        made, threads = provenance(model), torch.get_num_threads()
+        weights = {"model": made.weights_hash, "device": made.device, "threads": threads}
         point = Checkpoint(Path(checkpoint), settings | weights)
     fit = _fit(model, fitted_to, asked)
     run(fit, point, f"fitting the {kind} lens", progress)
-    name = f"own-position {kind}" if asked.reach == "own" else kind
-    name = name if asked.rank is None else f"{name} rank {asked.rank}"
-    width = np.full(model.n_layers, math.nan)
-    lens = FittedLens(
-        tokens=no_tokens(), layers=rows_of(model)[:-1], vocabulary={}, settings=settings,
-        provenance=made, kind=kind, name=name, kl=width, kl_plain=width,
-        **fit.maps(),  # pyright: ignore[reportArgumentType]
-    )  # fmt: skip
-    lens = measured(model, lens, kept_out, batch_tokens)
+    lens = measured(model, _lens(model, fit, asked, settings), kept_out, batch_tokens)
     if output is not None:
         lens.save(output)
     if point is not None:
         point.clear()
     return lens
+
+
+def _settings(asked: _Asked, fitted_to: Windows, kept_out: Windows) -> dict[str, Any]:
+    """What was asked, and of which text, for the result and the checkpoint."""
+    return asdict(asked) | {
+        "text": fitted_to.sha256,
+        "n_tokens": fitted_to.n_tokens,
+        "held_out_text": kept_out.sha256,
+        "held_out_tokens": kept_out.n_tokens,
+    }
+
+
+def _lens(model: Model, fit: Fit, asked: _Asked, settings: dict[str, Any]) -> FittedLens:
+    """What a fit made, not yet measured."""
+    name = f"own-position {asked.kind}" if asked.reach == "own" else asked.kind
+    unknown = np.full(model.n_layers, math.nan)
+    return FittedLens(
+        tokens=no_tokens(),
+        layers=rows_of(model)[:-1],
+        vocabulary={},
+        settings=settings,
+        provenance=provenance(model),
+        kind=asked.kind,
+        name=name if asked.rank is None else f"{name} rank {asked.rank}",
+        kl=unknown,
+        kl_plain=unknown,
+        **fit.maps(),  # pyright: ignore[reportArgumentType]
+    )
 
 
 def measured(model: Model, lens: FittedLens, kept_out: Windows, batch_tokens: int) -> FittedLens:
@@ -151,12 +166,10 @@ def _fit(model: Model, windows: Windows, asked: _Asked) -> Fit:
 def _with_defaults(model: Model, asked: _Asked) -> _Asked:
     """Refuse what cannot be, and fill in what was left open."""
     one_of("kind", asked.kind, get_args(LensKind))
-    whole: dict[str, Any] = {n: getattr(asked, n) for n in ("steps", "windows", "rank")}
-    for name, value in {**whole, "batch_tokens": asked.batch_tokens}.items():
-        if value is not None:
-            positive(name, value)
-    if not isinstance(asked.seed, int) or isinstance(asked.seed, bool) or asked.seed < 0:
-        raise InputError(f"seed={asked.seed!r} must be a whole number of at least 0")
+    for name in ("steps", "windows", "rank", "batch_tokens"):
+        if (value := getattr(asked, name)) is not None:
+            whole(name, value)
+    whole("seed", asked.seed, 0)
     if asked.kind == "jacobian":
         if asked.steps is not None or asked.lr is not None:
             raise InputError("steps and lr are about kind='tuned'; a Jacobian is a mean, not a fit")
@@ -179,7 +192,3 @@ def _spread(windows: Windows, most: int | None) -> Windows:
         return windows
     picked = np.linspace(0, len(windows) - 1, most).round().astype(int)
     return Windows(tuple(windows.ids[number] for number in picked))
-
-
-def _threads() -> int:
-    return torch.get_num_threads()

@@ -23,6 +23,7 @@ from twinlens.run.passes import Inputs, read
 from twinlens.run.patterns import Strip, watch_patterns
 from twinlens.see.copying import DirectPath
 from twinlens.see.provenance import provenance
+from twinlens.see.question import whole
 
 _OUTER = 0.15  # share of the ids at either end that is left out
 _BATCH_TOKENS = 4096
@@ -210,7 +211,6 @@ def _refuse_wrong(
         ("sequences", sequences, 1), ("length", length, 2), ("repeats", repeats, 2),
         ("seed", seed, 0),
     ):  # fmt: skip
-        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-            raise InputError(f"{name}={value!r} must be a whole number of at least {least}")
+        whole(name, value, least)
     if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
         raise InputError(f"threshold={threshold!r} must be a number from 0 to 1")

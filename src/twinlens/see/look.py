@@ -131,7 +131,7 @@ def look(
         )
         for decoder in decoders
     ]  # fmt: skip
-    with _told(say):
+    with told(say):
         if settings.has_trace:
             made += _traces(model, settings, progress)
         if settings.attention:
@@ -225,8 +225,8 @@ def _stage(progress: Stages, name: str) -> Progress:
 
 
 @contextlib.contextmanager
-def _told(say: Callable[[str], None] | None) -> Generator[None]:
-    """Warnings are silent, since results hold them as notes; but the need of memory is said."""
+def told(say: Callable[[str], None] | None) -> Generator[None]:
+    """Warnings are silent within, since results hold them as notes; the need of memory is said."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if say is not None:

@@ -24,10 +24,10 @@ from twinlens.run.batches import Progress
 from twinlens.run.check import require
 from twinlens.run.engine import Engine
 from twinlens.see.card import written_tokens
-from twinlens.see.corruption import Corruption, Noise, corrupt
+from twinlens.see.corruption import Corrupted, Corruption, Noise, corrupt
 from twinlens.see.measuring import Found, Method, Work, joint_scores, measure
 from twinlens.see.provenance import provenance
-from twinlens.see.question import Direction, Metric, Question, ask, one_of
+from twinlens.see.question import Direction, Metric, Question, ask, one_of, whole
 from twinlens.see.runs import refuse_not_a_number, run_both, warnings_of
 from twinlens.see.units import Basis, Place, Units, kind_of, width_of
 
@@ -92,14 +92,37 @@ def neuron_trace(
     _refuse_wrong(method, basis, engine, metric, direction, restored, keep, batch_tokens)
     require(model, ["embed", "mlp", "neuron"] if basis == "neuron" else ["embed", "mlp"])
     corrupted = corrupt(model, question.tokens, corruption or Noise(), question.mask)
-    kind = kind_of(basis)
     asked = _places(model, question, cells)
-    kept, large = _kept(model, question, kind, keep)
+    kept, large = _kept(model, question, kind_of(basis), keep)
     if large:
         warnings.warn(large, stacklevel=2)
-    sites = [s for k in dict.fromkeys((kind, "mlp")) for s in model.sites(k)]
+    work = _work(model, question, corrupted, asked, basis, engine, batch_tokens, progress)
+    found = measure(work, method, restored)
+    joint = joint_scores(work)
+    for scores in (found.scores, joint):
+        refuse_not_a_number(model, work.runs, scores[tuple(np.array(asked).T)])
+    said = tuple(dict.fromkeys([*work.notes, *work.units.notes]))
+    for note in said:
+        warnings.warn(note, stacklevel=2)
+    asked_for = {"method": method, "basis": basis, "restored": restored, "engine": work.units.used}
+    notes = said if large is None else (large, *said)
+    return _result(work, found, joint, min(kept, work.units.n_units), basis, notes, asked_for)
+
+
+def _work(
+    model: Model,
+    question: Question,
+    corrupted: Corrupted,
+    asked: Sequence[Place],
+    basis: Basis,
+    engine: Engine,
+    batch_tokens: int,
+    progress: Progress,
+) -> Work:
+    """Both runs, and what restores units in one of them."""
+    sites = [s for k in dict.fromkeys((kind_of(basis), "mlp")) for s in model.sites(k)]
     runs = run_both(model, question, corrupted, sites, batch_tokens)
-    notes = [*warnings_of(question, runs), *([large] if large else [])]
+    notes = warnings_of(question, runs)
     if model.dtype in (torch.float16, torch.bfloat16):
         notes.append(_HALF.format(dtype=model.dtype))
     units = Units(
@@ -107,17 +130,7 @@ def neuron_trace(
         engine=engine, batch_tokens=batch_tokens,
         on_smaller=lambda n: notes.append(f"out of memory: went on with {n} cells a batch"),
     )  # fmt: skip
-    work = Work(model, question, corrupted, runs, units, asked, batch_tokens, progress, notes)
-    found = measure(work, method, restored)
-    joint = joint_scores(work)
-    for scores in (found.scores, joint):
-        refuse_not_a_number(model, runs, scores[tuple(np.array(asked).T)])
-    said = tuple(dict.fromkeys([*notes, *units.notes]))
-    for note in said:
-        if note != large:
-            warnings.warn(note, stacklevel=2)
-    asked_for = {"method": method, "basis": basis, "restored": restored, "engine": units.used}
-    return _result(work, found, joint, min(kept, units.n_units), basis, said, asked_for)
+    return Work(model, question, corrupted, runs, units, asked, batch_tokens, progress, notes)
 
 
 def _places(model: Model, question: Question, cells: Sequence[Place] | None) -> list[Place]:
@@ -167,11 +180,7 @@ def _result(
     effects = scores if found.method == "greedy95" else work.effects(scores)
     named = _named(effects) if basis == "neuron" else np.zeros((0, 2), np.int64)
     promoted, suppressed = written_tokens(model, [(int(at), int(n)) for at, n in named])
-    kept = np.zeros((*scores.shape[:2], 0), np.int64)
-    mask = found.exact_mask
-    if keep < work.units.n_units:
-        kept = _strongest(effects, keep)
-        scores, mask = (np.take_along_axis(a, kept, axis=2) for a in (scores, mask))
+    scores, mask, kept = _kept_arrays(work, found, effects, keep)
     return NeuronResult(
         tokens=question.tokens,
         layers=tuple(str(layer) for layer in range(model.n_layers)),
@@ -204,6 +213,18 @@ def _result(
         promoted=promoted,
         suppressed=suppressed,
     )
+
+
+def _kept_arrays(
+    work: Work, found: Found, effects: Float[np.ndarray, "layer token unit"], keep: int
+) -> tuple[np.ndarray, np.ndarray, Int[np.ndarray, "layer token kept"]]:
+    """Scores, what is exact, and the numbers of the units that are kept (none where all are)."""
+    scores, mask = found.scores, found.exact_mask
+    if keep >= work.units.n_units:
+        return scores, mask, np.zeros((*scores.shape[:2], 0), np.int64)
+    kept = _strongest(effects, keep)
+    scores, mask = (np.take_along_axis(a, kept, axis=2) for a in (scores, mask))
+    return scores, mask, kept
 
 
 def _named(effects: Float[np.ndarray, "layer token unit"]) -> Int[np.ndarray, "writer 2"]:
@@ -247,5 +268,5 @@ def _refuse_wrong(
     for name, value, least in (
         ("restored", restored, 0), ("batch_tokens", tokens, 1), ("keep", keep, 1),
     ):  # fmt: skip
-        if value is not None and (not isinstance(value, int) or value < least):
-            raise InputError(f"{name}={value!r} must be a whole number of at least {least}")
+        if value is not None:
+            whole(name, value, least)

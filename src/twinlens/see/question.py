@@ -107,6 +107,12 @@ def token_id(model: Model, tokens: Tokens, position: int, given: str | int, what
     return int(given)
 
 
+def whole(name: str, value: object, least: int = 1) -> None:
+    """Raises `InputError` where a value is no whole number of at least `least`."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+        raise InputError(f"{name}={value!r} must be a whole number of at least {least}")
+
+
 def one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
     """Raises `InputError` where a value is none of the choices."""
     if value not in choices:

@@ -6,15 +6,15 @@ corrupted alone, and beside them unrelated spans of the same length as a control
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
-from twinlens.errors import SubjectError
 from twinlens.model.model import Model
-from twinlens.model.spans import Span, word_starts
+from twinlens.model.spans import Span
 from twinlens.results import (
     AttentionResult,
     LensResult,
@@ -33,10 +33,11 @@ from twinlens.see.corruption import Corrupted, Corruption, Noise, corrupt
 from twinlens.see.heads import attention
 from twinlens.see.lens import logit_lens
 from twinlens.see.neurons import neuron_trace
+from twinlens.see.occurrences import Occurrences, mask_of, occurrences_of, spread, unrelated
 from twinlens.see.part import of_part, put_elsewhere
 from twinlens.see.provenance import provenance
-from twinlens.see.question import Metric, Question, ask, encoded
-from twinlens.see.runs import Runs, run_both, warnings_of
+from twinlens.see.question import Metric, Question, ask, encoded, whole
+from twinlens.see.runs import Runs, refuse_not_a_number, run_both, warnings_of
 from twinlens.see.trace import causal_trace
 
 MOST_PATTERNS = 20_000_000  # numbers of attention that are kept from every token, else the focus'
@@ -62,6 +63,11 @@ class Recurrence:
         """All results, as `tl.twin` takes them."""
         parts = (self.lens, self.trace, self.story, self.neurons, self.attention)
         return tuple(part for part in parts if part is not None)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know of any of them, each once."""
+        return tuple(dict.fromkeys(note for result in self.results for note in result.notes))
 
 
 def recurrence(
@@ -94,61 +100,88 @@ def recurrence(
     `causal_trace` raises.
     """
     tokens = encoded(model, prompt)
-    spans, part = _occurrences(tokens, word, part)
-    explained = [min(start + part, stop - 1) for start, stop in spans]
-    earlier, focus = spans[:-1], explained[-1] - 1
+    found = occurrences_of(tokens, word, part)
+    whole("controls", controls, 0)
+    shared: dict[str, Any] = {
+        "subject": found.earlier, "focus": found.focus, "answer": "next", "corruption": corruption,
+        "metric": metric, "engine": engine, "batch_tokens": batch_tokens, "progress": progress,
+    }  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the same of each part: said once, at the end
+        lens = logit_lens(model, tokens, progress=progress)
+        trace = causal_trace(model, tokens, **shared)
+        looks = attention(model, tokens, queries=_queries(model, tokens, found), progress=progress)
+        units = neuron_trace(model, tokens, **shared) if neurons else None
+    asked = _asked(model, tokens, found, corruption or Noise(), metric, engine, batch_tokens)
+    story = _story(asked, found, lens, looks, unrelated(tokens, found, controls), progress)
+    made = Recurrence(story, lens, trace, looks, units)
+    for note in made.notes:
+        warnings.warn(note, stacklevel=2)
+    return made
+
+
+def _asked(
+    model: Model,
+    tokens: Tokens,
+    found: Occurrences,
+    corruption: Corruption,
+    metric: Metric,
+    engine: Engine,
+    batch_tokens: int,
+) -> _Asked:
     question = ask(
-        model, tokens, [*earlier], focus=focus, answer="next", kind="head", window=1,
+        model, tokens, [*found.earlier], focus=found.focus, answer="next", kind="head", window=1,
         metric=metric, foil=None, direction="denoise",
     )  # fmt: skip
     require(model, ["embed", "head"])
-    corrupted = corrupt(model, tokens, corruption or Noise(), question.mask)
-    shared: dict[str, Any] = {
-        "subject": [*earlier], "focus": focus, "answer": "next", "corruption": corruption,
-        "metric": metric, "engine": engine, "batch_tokens": batch_tokens, "progress": progress,
-    }  # fmt: skip
-    lens = logit_lens(model, tokens, progress=progress)
-    trace = causal_trace(model, tokens, **shared)
-    looks = attention(model, tokens, queries=_queries(model, tokens, focus), progress=progress)
-    units = neuron_trace(model, tokens, **shared) if neurons else None
+    corrupted = corrupt(model, tokens, corruption, question.mask)
     runs = run_both(model, question, corrupted, model.sites("head"), batch_tokens)
-    places = _places(earlier, focus)
-    asked = Asked(model, question, corrupted, runs, engine, batch_tokens)
-    control = _controls(tokens, spans, focus, controls)
-    elsewhere = asked.lost_elsewhere(earlier, control, progress)
-    story = RecurrenceResult(
+    return _Asked(model, question, corrupted, runs, engine, batch_tokens)
+
+
+def _story(
+    asked: _Asked,
+    found: Occurrences,
+    lens: LensResult,
+    looks: AttentionResult,
+    controls: list[Span],
+    progress: Progress,
+) -> RecurrenceResult:
+    question, runs, tokens = asked.question, asked.runs, asked.question.tokens
+    effects, engine_note = asked.heads(found.places, progress)
+    elsewhere = asked.lost_elsewhere(found, controls, progress)
+    return RecurrenceResult(
         tokens=tokens,
         layers=lens.layers,
         vocabulary=lens.vocabulary,
         settings=question.settings()
-        | corrupted.settings
-        | {"word": word, "part": part, "controls": controls},
-        provenance=provenance(model),
-        notes=tuple(warnings_of(question, runs)),
-        word=word,
-        metric=metric,
-        focus=focus,
+        | asked.corrupted.settings
+        | {"word": found.word, "part": found.part, "controls": len(controls)},
+        provenance=provenance(asked.model),
+        notes=(*warnings_of(question, runs), *engine_note),
+        word=found.word,
+        metric=question.metric,
+        focus=question.focus,
         answer=runs.answer,
         clean=runs.clean_score,
         corrupted=float(runs.corrupted_scores.mean()),
-        occurrences=np.array(spans, np.int64),
-        explained=np.array(explained, np.int64),
-        surprisal_bits=np.array([lens.surprisal_bits[start:stop].sum() for start, stop in spans]),
-        lens=_read_by_lens(lens, explained),
-        attention=_attended(looks, earlier, focus),
-        lost=asked.lost([_mask(tokens, [span]) for span in earlier], progress),
-        kept=asked.kept(earlier, progress),
-        controls=np.array(control, np.int64).reshape(-1, 2),
+        occurrences=np.array(found.spans, np.int64),
+        explained=np.array(found.explained, np.int64),
+        surprisal_bits=np.array([lens.surprisal_bits[a:b].sum() for a, b in found.spans]),
+        lens=_read_by_lens(lens, found.explained),
+        attention=_attended(looks, found),
+        lost=asked.lost(found.earlier, progress),
+        kept=asked.kept(found.earlier, progress),
+        controls=np.array(controls, np.int64).reshape(-1, 2),
         control_lost=elsewhere[:-1],
         control_all_lost=float(elsewhere[-1]),
-        places=np.array(places, np.int64),
-        head_effects=asked.heads(places, progress),
+        places=np.array(found.places, np.int64),
+        head_effects=effects,
     )
-    return Recurrence(story, lens, trace, looks, units)
 
 
 @dataclass(frozen=True)
-class Asked:
+class _Asked:
     """The trace of the last occurrence, and variants of its corruption."""
 
     model: Model
@@ -158,38 +191,36 @@ class Asked:
     engine: Engine
     batch_tokens: int
 
-    def lost(
-        self, masks: list[Bool[np.ndarray, " token"]], progress: Progress
-    ) -> Float[np.ndarray, " mask"]:
-        """The effect of corrupting only some tokens of the subject, for each mask."""
-        parts = [of_part(self.corrupted, self.question.tokens, mask) for mask in masks]
+    def lost(self, earlier: list[Span], progress: Progress) -> Float[np.ndarray, " earlier"]:
+        """The effect of corrupting one occurrence alone, for each."""
+        parts = [self._only([span]) for span in earlier]
         return self._effects(self._scores(parts, "occurrences", progress), "noise")
 
     def kept(self, earlier: list[Span], progress: Progress) -> Float[np.ndarray, " earlier"]:
         """The effect of leaving one occurrence as it is while all others are corrupted."""
-        tokens = self.question.tokens
-        masks = [_mask(tokens, [s for s in earlier if s != span]) for span in earlier]
-        parts = [of_part(self.corrupted, tokens, mask) for mask in masks]
+        parts = [self._only([s for s in earlier if s != span]) for span in earlier]
         return self._effects(self._scores(parts, "occurrences", progress), "denoise")
 
     def lost_elsewhere(
-        self, earlier: list[Span], controls: list[Span], progress: Progress
+        self, found: Occurrences, controls: list[Span], progress: Progress
     ) -> Float[np.ndarray, " controls_and_all"]:
         """The effect of the corruption put on each control instead, and at last on several at once:
-        as many as there are earlier occurrences, as far as they reach."""
-        width = earlier[0][1] - earlier[0][0]
-        alike = [span for span in earlier if span[1] - span[0] == width]
+        as many as there are earlier occurrences, as far as they reach. NaN where there are none."""
         if not controls:
             return np.array([np.nan])
-        together = _spread(controls, len(alike))
+        alike = [span for span in found.earlier if span[1] - span[0] == found.width]
+        together = spread(controls, len(alike))
         pairs = [(alike[:1], [span]) for span in controls]
         pairs.append((alike[: len(together)], together))
         tokens = self.question.tokens
         parts = [put_elsewhere(self.corrupted, tokens, *pair) for pair in pairs]
         return self._effects(self._scores(parts, "controls", progress), "noise")
 
-    def heads(self, places: list[int], progress: Progress) -> Float[np.ndarray, "layer head place"]:
-        """The effect of each head's clean output at some tokens, in the corrupted run."""
+    def heads(
+        self, places: list[int], progress: Progress
+    ) -> tuple[Float[np.ndarray, "layer head place"], list[str]]:
+        """The effect of each head's clean output at some tokens, in the corrupted run; and what a
+        reader must know of the engine."""
         model, runs = self.model, self.runs
         cells = [
             (State(site, place, head),)
@@ -202,13 +233,16 @@ class Asked:
             differing=np.flatnonzero(self.corrupted.subject_mask).tolist(),
             batch_tokens=self.batch_tokens,
         )  # fmt: skip
-        scores = np.empty(len(cells))
         with counting(len(cells), "heads", progress) as advance:
-            for numbers, made in engines.run():
-                scores[numbers] = made.double().mean(-1).cpu().numpy()
-                advance(len(numbers))
-        effects = self._effects(scores, "denoise")
-        return effects.reshape(model.n_layers, model.n_heads, len(places))
+            scores = engines.scores(advance=advance)
+        refuse_not_a_number(model, runs, scores)
+        effects = self._effects(scores.mean(-1), "denoise")
+        notes = [engines.note] if engines.note else []
+        return effects.reshape(model.n_layers, model.n_heads, len(places)), notes
+
+    def _only(self, spans: list[Span]) -> Corrupted:
+        tokens = self.question.tokens
+        return of_part(self.corrupted, tokens, mask_of(tokens, spans))
 
     def _scores(
         self, parts: list[Corrupted], label: str, progress: Progress
@@ -229,32 +263,10 @@ class Asked:
         return effects_of(scores, self.runs.clean_score, gone, direction, self.question.metric)
 
 
-def _occurrences(tokens: Tokens, word: str, part: int | None) -> tuple[list[Span], int]:
-    """The occurrences that have something before them, and which token of the word is explained."""
-    spans = word_starts(tokens, word)
-    if len(spans) < 2:
-        count = "is not" if not spans else "stands only once"
-        raise SubjectError(f"word {word!r} {count} in the prompt; it must come back")
-    width = spans[-1][1] - spans[-1][0]
-    if part is None:
-        part = 1 if width > 1 else 0
-    if not 0 <= part < width:
-        raise SubjectError(
-            f"part={part!r}: the last {word!r} has {width} tokens, so expected 0 to {width - 1}"
-        )
-    return spans, part
-
-
-def _queries(model: Model, tokens: Tokens, focus: int) -> int | None:
+def _queries(model: Model, tokens: Tokens, found: Occurrences) -> int | None:
     """Every token looks where that is small enough to keep, else the focus alone."""
     size = model.n_layers * model.n_heads * len(tokens) ** 2
-    return None if size <= MOST_PATTERNS else focus
-
-
-def _places(earlier: list[Span], focus: int) -> list[int]:
-    """The tokens of the earlier occurrences, the one just after each, and the focus at the end."""
-    inside = {at for start, stop in earlier for at in range(start, stop + 1) if at < focus}
-    return [*sorted(inside), focus]
+    return None if size <= MOST_PATTERNS else found.focus
 
 
 def _read_by_lens(lens: LensResult, explained: list[int]) -> Float[np.ndarray, "row occurrence"]:
@@ -268,51 +280,10 @@ def _read_by_lens(lens: LensResult, explained: list[int]) -> Float[np.ndarray, "
 
 
 def _attended(
-    looks: AttentionResult, earlier: list[Span], focus: int
+    looks: AttentionResult, found: Occurrences
 ) -> Float[np.ndarray, "layer head earlier"]:
     """The share of each head's attention from the focus that falls on each occurrence."""
-    row = looks.queries.tolist().index(focus)
+    row = looks.queries.tolist().index(found.focus)
     n_layers, n_heads = (int(n) + 1 for n in looks.heads.max(axis=0))
-    shares = np.stack([looks.patterns[:, row, a:b].sum(-1) for a, b in earlier], axis=-1)
-    return shares.reshape(n_layers, n_heads, len(earlier)).astype(np.float64)
-
-
-def _mask(tokens: Tokens, spans: list[Span]) -> Bool[np.ndarray, " token"]:
-    mask = np.zeros(len(tokens), bool)
-    for start, stop in spans:
-        mask[start:stop] = True
-    return mask
-
-
-def _controls(tokens: Tokens, spans: list[Span], focus: int, most: int) -> list[Span]:
-    """Spans of whole words as long as the first occurrence, away from all occurrences."""
-    width = spans[0][1] - spans[0][0]
-    taken = _mask(tokens, [(max(0, a - 1), b + 1) for a, b in spans])
-    begins, ends = _word_edges(tokens)
-    found = [
-        (at, at + width)
-        for at in range(1, focus - width + 1)
-        if begins[at] and ends[at + width - 1] and not taken[at : at + width].any()
-    ]
-    apart: list[Span] = []
-    for span in found:
-        if not apart or span[0] >= apart[-1][1]:
-            apart.append(span)
-    return _spread(apart, most)
-
-
-def _spread(spans: list[Span], most: int) -> list[Span]:
-    """At most so many of the spans, evenly spread."""
-    picks = np.linspace(0, len(spans) - 1, min(most, len(spans))).round().astype(int)
-    return [spans[n] for n in dict.fromkeys(picks.tolist())]
-
-
-def _word_edges(tokens: Tokens) -> tuple[Bool[np.ndarray, " token"], Bool[np.ndarray, " token"]]:
-    """Which tokens begin and which end a word of letters or digits."""
-    pieces = [tokens.text[a:b] for a, b in zip(tokens.starts, tokens.ends, strict=True)]
-    wordy = np.array([piece.strip().isalnum() for piece in pieces])
-    before = np.array([tokens.text[max(0, a - 1) : a] for a in tokens.starts])
-    after = np.array([tokens.text[b : b + 1] for b in tokens.ends])
-    opens = [p[:1].isspace() or not b.isalnum() for p, b in zip(pieces, before, strict=True)]
-    closes = [not str(a).isalnum() for a in after]
-    return wordy & np.array(opens), wordy & np.array(closes)
+    shares = np.stack([looks.patterns[:, row, a:b].sum(-1) for a, b in found.earlier], axis=-1)
+    return shares.reshape(n_layers, n_heads, len(found.earlier)).astype(np.float64)

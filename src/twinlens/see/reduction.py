@@ -18,7 +18,7 @@ from twinlens.results import Tokens
 from twinlens.run.batches import Progress, counting, in_batches
 from twinlens.see.decoders import Decoder
 
-_SLICE_NUMBERS = 8_000_000  # logits of one slice, in numbers: 32 MB a copy in float32
+SLICE_NUMBERS = 8_000_000  # logits of one slice, in numbers: 32 MB a copy in float32
 _STRIP_NUMBERS = 500_000  # logits reduced at once: a few copies stay in the processor's cache
 
 
@@ -48,7 +48,7 @@ def reduce_all(
     model, n_tokens = decoder.model, len(tokens)
     following = torch.from_numpy(np.append(tokens.ids[1:], -1))
     fixed = torch.tensor(list(extra), dtype=torch.int64)[:, None].expand(-1, n_tokens)
-    size = max(1, _SLICE_NUMBERS // model.n_vocab)
+    size = max(1, SLICE_NUMBERS // model.n_vocab)
     parts: list[dict[str, Tensor]] = []
 
     def reduce(positions: Sequence[int]) -> dict[str, Tensor]:

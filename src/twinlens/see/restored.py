@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any, cast, get_args
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -26,7 +25,7 @@ from twinlens.see.lens import residuals
 from twinlens.see.provenance import provenance
 from twinlens.see.question import Direction, Kind, Question, ask
 from twinlens.see.reduction import Residuals, reduce_all
-from twinlens.see.trace import row_names, site_kinds, sites_of_row
+from twinlens.see.trace import row_names, sites_of_row
 
 Place = tuple[str | int, int] | tuple[str | int, int, int]
 
@@ -62,21 +61,22 @@ def restored_lens(
     Returns a `LensResult`. Raises what `causal_trace` and `logit_lens` raise, and `InputError` for
     a cell that is not there.
     """
+    if cell is None and direction == "noise":
+        raise InputError("direction='noise' needs a cell: its base is the clean run itself")
     question = ask(
         model, prompt, subject, focus=focus, answer=None, kind=kind, window=window,
         metric="probability", foil=None, direction=direction,
     )  # fmt: skip
     states = () if cell is None else states_of(model, question, cell)
-    if cell is None and direction == "noise":
-        raise InputError("direction='noise' needs a cell: its base is the clean run itself")
     require(model, ["embed", "block", kind])
     corrupted = corrupt(model, question.tokens, corruption or Noise(), question.mask)
-    clean = Inputs(torch.from_numpy(question.tokens.ids)[None])
-    base, other = corrupted.inputs, clean
-    if direction == "noise":
-        other, base = base, Inputs(clean.ids.expand(corrupted.inputs.samples, -1))
+    clean, other = Inputs(torch.from_numpy(question.tokens.ids)[None]), corrupted.inputs
+    base = clean.repeated(other.samples)
+    if direction == "denoise":
+        base, other = other, clean
     with torch.no_grad():
-        source = read(model, other, _sources(model, kind, states), batch_tokens=batch_tokens).values
+        sites = [state.site for state in states]
+        source = read(model, other, sites, batch_tokens=batch_tokens).values if sites else {}
         rows = _rows(model, base, states, source, batch_tokens)
         final = residuals(model, clean).final
         shown = OverSamples(decoder_of(model, decoder))
@@ -133,7 +133,7 @@ class OverSamples(Decoder):
 def states_of(model: Model, question: Question, cell: Place) -> Cell:
     """The states of a cell of the trace; raises `InputError` where it is none."""
     names = row_names(model, question.kind)
-    row, token, unit = (*cell, None)[:3] if len(cell) == 2 else cell
+    row, token, unit = cell if len(cell) == 3 else (*cell, None)
     heads = model.n_heads if question.kind == "head" else 0
     if str(row) not in names:
         raise InputError(f"cell={cell!r}: layer {row!r} is not one of {', '.join(names)}")
@@ -145,11 +145,6 @@ def states_of(model: Model, question: Question, cell: Place) -> Cell:
         raise InputError(f"cell={cell!r}: kind={question.kind!r} has no heads; give (layer, token)")
     sites = sites_of_row(model, question, str(row))
     return tuple(State(site, int(token), unit) for site in sites)
-
-
-def _sources(model: Model, kind: Kind, states: Cell) -> list[Site]:
-    needed = {state.site for state in states}
-    return [site for k in site_kinds(kind) for site in model.sites(k) if site in needed]
 
 
 def _rows(
@@ -165,7 +160,7 @@ def _rows(
 def _settings(
     question: Question, corruption: dict[str, Any], cell: Place | None, decoder: str, top_k: int
 ) -> dict[str, Any]:
-    given = None if question.mask is None else np.flatnonzero(question.mask).tolist()
+    asked = question.settings()
     run = "corrupted"
     if cell is not None:
         unit = f".H{cell[2]}" if len(cell) == 3 else ""
@@ -173,5 +168,5 @@ def _settings(
         run = f"{verb} {question.kind} {cell[0]}{unit} at token {cell[1]}"
     return corruption | {
         "rows": "block", "top_k": top_k, "targets": [], "decoder": decoder, "run": run,
-        "subject": given, "window": question.window, "direction": question.direction,
+        **{name: asked[name] for name in ("subject", "window", "direction")},
     }  # fmt: skip

@@ -67,7 +67,7 @@ def run_both(
     return Runs(
         clean=clean,
         corrupted=other,
-        base=other_inputs if denoise else Inputs(clean_inputs.ids.expand(other_inputs.samples, -1)),
+        base=other_inputs if denoise else clean_inputs.repeated(other_inputs.samples),
         source=clean if denoise else other,
         answer=answer,
         top=top,

@@ -17,6 +17,7 @@ from torch import Tensor
 from twinlens.errors import InputError
 from twinlens.model import hamlet
 from twinlens.model.model import Model
+from twinlens.see.question import whole
 
 Text = str | Path | Sequence[str | Mapping[str, Any]]
 
@@ -86,8 +87,7 @@ def documents(text: Text) -> list[str]:
 def windows(model: Model, text: Text, length: int) -> list[Windows]:
     """The windows of each document: at most `length` tokens, each with the special tokens that the
     tokenizer puts before a prompt; nothing shorter than two tokens."""
-    if not isinstance(length, int) or isinstance(length, bool) or length < 4:
-        raise InputError(f"length={length!r} must be a whole number of at least 4 tokens")
+    whole("length", length, 4)
     if model.context is not None and length > model.context:
         raise InputError(f"length={length} is more than the {model.context} tokens that it reads")
     found = [_cut(model, document, length) for document in documents(text)]

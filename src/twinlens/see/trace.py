@@ -11,7 +11,6 @@ from typing import get_args
 import numpy as np
 from jaxtyping import Float
 
-from twinlens.errors import InputError
 from twinlens.model.anatomy import Site, SiteKind
 from twinlens.model.model import Model
 from twinlens.model.spans import Subject
@@ -20,9 +19,9 @@ from twinlens.run.batches import Progress, counting
 from twinlens.run.check import require
 from twinlens.run.engine import Engine, Engines
 from twinlens.run.passes import Cell, State
-from twinlens.see.corruption import Corruption, Noise, corrupt
+from twinlens.see.corruption import Corrupted, Corruption, Noise, corrupt
 from twinlens.see.provenance import provenance
-from twinlens.see.question import Direction, Kind, Metric, Question, ask, one_of
+from twinlens.see.question import Direction, Kind, Metric, Question, ask, one_of, whole
 from twinlens.see.runs import Runs, refuse_not_a_number, run_both, warnings_of
 
 
@@ -72,8 +71,7 @@ def causal_trace(
         metric=metric, foil=foil, direction=direction,
     )  # fmt: skip
     one_of("engine", engine, get_args(Engine))
-    if not isinstance(batch_tokens, int) or batch_tokens < 1:
-        raise InputError(f"batch_tokens={batch_tokens!r} must be a whole number of at least 1")
+    whole("batch_tokens", batch_tokens)
     require(model, ["embed", kind])
     corrupted = corrupt(model, question.tokens, corruption or Noise(), question.mask)
     sites = [s for kind in site_kinds(kind) for s in model.sites(kind)]
@@ -87,30 +85,43 @@ def causal_trace(
     samples = _restore_all(model, question, runs, engines, progress)
     refuse_not_a_number(model, runs, samples)
     notes = [*warnings_of(question, runs), *notes, *([engines.note] if engines.note else [])]
-    scores = samples.mean(axis=-1)
-    nothing = float(runs.corrupted_scores.mean()) if direction == "denoise" else runs.clean_score
-    scores[:, question.focus + 1 :] = nothing  # to the last bit, whatever the mean rounds
     for note in notes:
         warnings.warn(note, stacklevel=2)
+    return _result(model, question, corrupted, runs, engines, samples, notes)
+
+
+def _result(
+    model: Model,
+    question: Question,
+    corrupted: Corrupted,
+    runs: Runs,
+    engines: Engines,
+    samples: Float[np.ndarray, "layer token *head sample"],
+    notes: list[str],
+) -> TraceResult:
+    low, denoise = float(runs.corrupted_scores.mean()), question.direction == "denoise"
+    scores = samples.mean(axis=-1)
+    nothing = low if denoise else runs.clean_score
+    scores[:, question.focus + 1 :] = nothing  # to the last bit, whatever the mean rounds
     return TraceResult(
         tokens=question.tokens,
-        layers=row_names(model, kind),
+        layers=row_names(model, question.kind),
         vocabulary=model.vocabulary(question.tokens.ids, np.array([runs.answer, runs.top])),
         settings=question.settings() | corrupted.settings | {"engine": engines.used},
         provenance=provenance(model),
         notes=tuple(notes),
-        kind=kind,
-        direction=direction,
-        metric=metric,
+        kind=question.kind,
+        direction=question.direction,
+        metric=question.metric,
         scores=scores,
         samples=samples,
         clean=runs.clean_score,
-        corrupted=float(runs.corrupted_scores.mean()),
+        corrupted=low,
         corrupted_samples=runs.corrupted_scores,
         subject_mask=corrupted.subject_mask,
         focus=question.focus,
         answer=runs.answer,
-        window=window,
+        window=question.window,
     )
 
 
@@ -118,15 +129,11 @@ def _restore_all(
     model: Model, question: Question, runs: Runs, engines: Engines, progress: Progress
 ) -> Float[np.ndarray, "layer token *head sample"]:
     """Scores of every cell and sample; cells after the focus have the base run's score."""
-    n_cells, n_samples = len(engines.cells), runs.base.samples
-    scores = np.empty((n_cells, n_samples))
-    with counting(n_cells, f"trace {question.kind}", progress) as advance:
-        for numbers, made in engines.run():
-            scores[numbers] = made.double().cpu().numpy()
-            advance(len(numbers))
+    with counting(len(engines.cells), f"trace {question.kind}", progress) as advance:
+        scores = engines.scores(advance=advance)
     denoise = question.direction == "denoise"
     layers, heads = len(row_names(model, question.kind)), _heads(model, question.kind)
-    shape = (layers, len(question.tokens), *heads, n_samples)
+    shape = (layers, len(question.tokens), *heads, runs.base.samples)
     samples = np.empty(shape)
     samples[...] = runs.corrupted_scores if denoise else runs.clean_score
     reached = question.focus + 1

@@ -17,7 +17,7 @@ from twinlens.model.anatomy import Site
 from twinlens.model.model import Model
 from twinlens.run.passes import Inputs, read
 from twinlens.see.fitting import Fit, taken
-from twinlens.see.reduction import _SLICE_NUMBERS
+from twinlens.see.reduction import SLICE_NUMBERS
 from twinlens.see.texts import Batch, Windows
 
 
@@ -89,7 +89,7 @@ class TunedFit(Fit):
     def _gradients(self, rows: list[Tensor], final: Tensor) -> tuple[Tensor, Tensor]:
         """Of the mean loss, by slices of tokens: logits are made, used and dropped."""
         matrices, biases = torch.zeros_like(self.matrix), torch.zeros_like(self.bias)
-        size = max(1, _SLICE_NUMBERS // self.model.n_vocab)
+        size = max(1, SLICE_NUMBERS // self.model.n_vocab)
         for start in range(0, len(final), size):
             part = slice(start, start + size)
             with torch.no_grad():

@@ -147,11 +147,7 @@ class Units:
     def _scores(
         self, engines: Engines, cells: Sequence[Cell], advance: Callable[[int], None]
     ) -> np.ndarray:
-        found = np.empty(len(cells))
-        for numbers, made in engines.run(cells):
-            found[numbers] = made.double().mean(1).cpu().numpy()
-            advance(len(numbers))
-        return found
+        return engines.scores(cells, advance).mean(axis=1)
 
     def _cell(self, place: Place, unit: int | tuple[int, ...]) -> Cell:
         return (State(Site(self.kind, place[0]), place[1], unit),)

@@ -33,10 +33,12 @@ def story_of(result: RecurrenceResult) -> str:
     earlier = result.names[:-1]
     kept = ", ".join(f"{name} {x:+.2f}" for name, x in zip(earlier, result.kept, strict=True))
     alone = ", ".join(f"{name} {x:+.2f}" for name, x in zip(earlier, result.lost, strict=True))
+    controls = "no unrelated span of as many tokens stands before it"
+    if m := result.controls_together:
+        controls = f"{m} unrelated of as many tokens {result.control_all_lost:+.3f}"
     return (
-        f"{result.word}: corrupting all {n} earlier occurrences takes {all_lost:+.3f}, as many"
-        f" unrelated spans of the same length {result.control_all_lost:+.3f}; one alone left as it"
-        f" is brings back {kept}; one alone corrupted takes {alone}"
+        f"{result.word}: corrupting all {n} earlier occurrences takes {all_lost:+.3f}, {controls};"
+        f" one alone left as it is brings back {kept}; one alone corrupted takes {alone}"
     )
 
 

@@ -17,6 +17,7 @@ from twinlens.errors import ClusterError, InputError
 from twinlens.model.load import load
 from twinlens.model.model import Model
 from twinlens.results.base import optional
+from twinlens.see.question import whole
 from twinlens.sweep.facts import Facts
 from twinlens.sweep.folder import Folder
 from twinlens.sweep.plan import Plan, Prepared, Unit, prepare
@@ -51,8 +52,8 @@ class Cluster:
                 f"source={type(self.source).__name__}: the workers load the model themselves;"
                 " expected a directory or a hub id"
             )
-        if self.workers is not None and (not isinstance(self.workers, int) or self.workers < 1):
-            raise InputError(f"workers={self.workers!r} must be a whole number of at least 1")
+        if self.workers is not None:
+            whole("workers", self.workers)
         if self.cpus < 0 or self.gpus < 0:
             raise InputError(f"cpus={self.cpus!r} and gpus={self.gpus!r} must not be negative")
 

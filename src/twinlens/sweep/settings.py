@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from twinlens.errors import InputError
 from twinlens.run.engine import Engine
 from twinlens.see.corruption import Corruption, Noise, Replace, Rule
-from twinlens.see.question import Direction, Metric, one_of
+from twinlens.see.question import Direction, Metric, one_of, whole
 from twinlens.sweep.facts import Fact
 
 Measure = Literal["trace", "neurons", "lens"]
@@ -65,10 +65,8 @@ class SweepSettings:
             ("batch_tokens", 1, True), ("threads", 1, True),
         ):  # fmt: skip
             value: object = getattr(self, name)
-            if value is None and optional:
-                continue
-            if not isinstance(value, int) or value < least:
-                raise InputError(f"{name}={value!r} must be a whole number of at least {least}")
+            if value is not None or not optional:
+                whole(name, value, least)
         self.noise(self.sigma)
 
     def noise(self, sigma: float | None) -> Noise:

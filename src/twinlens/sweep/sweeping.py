@@ -13,7 +13,7 @@ from twinlens.model.model import Model
 from twinlens.run.batches import Progress
 from twinlens.run.engine import Engine
 from twinlens.see.corruption import Noise
-from twinlens.see.question import Direction, Metric
+from twinlens.see.question import Direction, Metric, whole
 from twinlens.sweep.cluster import Cluster, run_on_cluster, workers_of
 from twinlens.sweep.facts import Facts, Source, read_facts
 from twinlens.sweep.folder import Folder
@@ -82,8 +82,8 @@ def sweep(
         direction=direction, method=method, restored=restored, top_neurons=top_neurons,
         engine=engine, batch_tokens=batch_tokens, unknown=unknown, threads=threads,
     )  # fmt: skip
-    if limit is not None and (not isinstance(limit, int) or limit < 1):
-        raise InputError(f"limit={limit!r} must be a whole number of at least 1")
+    if limit is not None:
+        whole("limit", limit)
     read = facts if isinstance(facts, Facts) else read_facts(facts, strict=strict)
     tally, left_out = Tally(0), list[Unit]()
     path = Path(output).expanduser()
