@@ -59,7 +59,7 @@ def facts_of(count: int) -> list[dict[str, str]]:
 
 def swept(model: Any, facts: Any, folder: Path, **options: Any) -> tuple[float, Any]:
     started = time.perf_counter()
-    run = tl.sweep(model, facts, folder, progress=False, threads=1, **options)
+    run = tl.sweep_facts(model, facts, folder, progress=False, threads=1, **options)
     return time.perf_counter() - started, run
 
 

@@ -45,7 +45,7 @@ PUBLIC = {
     "recurrence",
     "restored_lens",
     "summarize",
-    "sweep",
+    "sweep_facts",
     "twin",
 }
 
@@ -78,7 +78,7 @@ def test_keyword_names_are_the_same_everywhere():
     }  # fmt: skip
     functions = (
         tl.load, tl.logit_lens, tl.causal_trace, tl.neuron_trace, tl.check, tl.twin, tl.convert,
-        tl.induction, tl.attention, tl.restored_lens, tl.recurrence, tl.sweep,
+        tl.induction, tl.attention, tl.restored_lens, tl.recurrence, tl.sweep_facts,
         tl.summarize,
     )  # fmt: skip
     for function in functions:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from twinlens.show.twin import twin as twin
     from twinlens.sweep.cluster import Cluster as Cluster
     from twinlens.sweep.store import open_run as open_run
-    from twinlens.sweep.sweeping import sweep as sweep
+    from twinlens.sweep.sweeping import sweep_facts as sweep_facts
 
 __version__ = "0.1.0"
 
@@ -81,13 +81,13 @@ _HOMES = {
     "recurrence": "twinlens.see.recurrence",
     "restored_lens": "twinlens.see.restored",
     "summarize": "twinlens.show.summary_view",
+    "sweep_facts": "twinlens.sweep.sweeping",
     "twin": "twinlens.show.twin",
 }
 
 _MODULES = {
     "errors": "twinlens.errors",
     "hamlet": "twinlens.model.hamlet",
-    "sweep": "twinlens.sweep",  # a room that can be called
 }
 
 __all__ = [
@@ -126,7 +126,7 @@ __all__ = [
     "recurrence",
     "restored_lens",
     "summarize",
-    "sweep",
+    "sweep_facts",
     "twin",
 ]
 

@@ -9,7 +9,8 @@ import pytest
 pytest.importorskip("fastapi")
 
 from twinlens.errors import SubjectError
-from twinlens.show.server.jobs import FINAL, Jobs
+from twinlens.show.server.job import FINAL
+from twinlens.show.server.jobs import Jobs
 from twinlens.show.server.replies import BusyError, NotFoundError
 
 PATIENCE = 30  # seconds; only a test that fails waits that long

@@ -53,7 +53,7 @@ def sweep(model: tl.Model, path: Path, log: Path | None = None) -> None:
             yield made
 
     local.run = logged
-    tl.sweep(
+    tl.sweep_facts(
         model, facts(), path, kinds=("block",), corruption=tl.Noise(samples=2), restored=2,
         top_neurons=3, threads=1, progress=False,
     )  # fmt: skip

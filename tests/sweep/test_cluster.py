@@ -28,7 +28,7 @@ def test_a_cluster_that_cannot_be_is_refused(tmp_path):
         tl.Cluster("hamlet", workers=0)
     pytest.importorskip("ray")
     with pytest.raises(ClusterError, match=r"no Ray cluster at 127.0.0.1:1: "):
-        tl.sweep(tl.Cluster("hamlet", address="127.0.0.1:1"), FACTS, tmp_path / "x", **FEW)
+        tl.sweep_facts(tl.Cluster("hamlet", address="127.0.0.1:1"), FACTS, tmp_path / "x", **FEW)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_two_workers_of_which_one_is_lost(ray, tmp_path, monkeypatch):
     model = tiny()
     model.hf.save_pretrained(tmp_path / "model")
     model.tokenizer.save_pretrained(tmp_path / "model")
-    alone = tl.sweep(model, FACTS, tmp_path / "alone", progress=False, **FEW)
+    alone = tl.sweep_facts(model, FACTS, tmp_path / "alone", progress=False, **FEW)
     driver, lost = sweeping.run_on_cluster, []
 
     def kill_one(workers, plan, folder, told):
@@ -63,7 +63,9 @@ def test_two_workers_of_which_one_is_lost(ray, tmp_path, monkeypatch):
     monkeypatch.setattr(sweeping, "run_on_cluster", kill_one)
     cluster = tl.Cluster(str(tmp_path / "model"), workers=2)
     told: list[int] = []
-    tl.sweep(cluster, FACTS, tmp_path / "ray", progress=lambda done, _: told.append(done), **FEW)
+    tl.sweep_facts(
+        cluster, FACTS, tmp_path / "ray", progress=lambda done, _: told.append(done), **FEW
+    )
     assert lost
     assert told == list(range(1, len(FACTS) + 1))
     assert alone.counts()["measured"] == len(FACTS)

@@ -16,7 +16,7 @@ pytest.importorskip("polars")
 def view(tmp_path_factory):
     model = tl.load(planted.planted(), tokenizer=planted.tokenizer())
     folder = tmp_path_factory.mktemp("planted") / "run"
-    run = tl.sweep(
+    run = tl.sweep_facts(
         model, planted.facts(), folder, corruption=tl.Noise(samples=5), threads=1, progress=False,
         method="exact",  # a ReLU that is off has no gradient, so an estimate would miss it
     )  # fmt: skip

@@ -25,7 +25,7 @@ def runs(make_model, tmp_path_factory):
 
     def make(name: str, samples: int, facts: list[dict[str, str]], kinds=("block", "mlp")):
         noise = tl.Noise(samples=samples)
-        return tl.sweep(
+        return tl.sweep_facts(
             make_model("gpt2"), facts, root / name, corruption=noise, kinds=kinds, **FEW
         )
 
@@ -101,7 +101,7 @@ def test_what_cannot_be_summed_up_is_refused(make_model, runs, tmp_path):
     with pytest.raises(InputError, match="do not fit"):
         summed_up(runs[0], level=1.5)
     bare = [{"prompt": "word " * 200, "subject": "word"}]
-    empty = tl.sweep(make_model("gpt2"), bare, tmp_path / "empty", measure=["lens"], **FEW)
+    empty = tl.sweep_facts(make_model("gpt2"), bare, tmp_path / "empty", measure=["lens"], **FEW)
     with pytest.raises(InputError, match="no fact was measured"):
         tl.summarize(empty)
 

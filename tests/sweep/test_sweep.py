@@ -29,7 +29,9 @@ FEW = {
 
 @pytest.fixture(scope="module")
 def whole(make_model, tmp_path_factory):
-    return tl.sweep(make_model("llama"), FACTS, tmp_path_factory.mktemp("runs") / "whole", **FEW)
+    return tl.sweep_facts(
+        make_model("llama"), FACTS, tmp_path_factory.mktemp("runs") / "whole", **FEW
+    )
 
 
 def test_the_numbers_are_those_of_single_calls(make_model, whole):
@@ -63,15 +65,15 @@ def _compare(model, whole, noise, number, fact):
 
 def test_neither_order_nor_company_nor_a_stop_changes_a_bit(make_model, whole, tmp_path):
     model, folder = make_model("llama"), tmp_path / "run"
-    tl.sweep(model, FACTS, folder, limit=1, **FEW)
+    tl.sweep_facts(model, FACTS, folder, limit=1, **FEW)
     before = (folder / "cells.parquet").read_bytes()
-    again = tl.sweep(model, FACTS, folder, **FEW)
+    again = tl.sweep_facts(model, FACTS, folder, **FEW)
     assert (folder / "cells.parquet").read_bytes() != before
     for name in TABLES:
         assert (folder / f"{name}.parquet").read_bytes() == (
             whole.path / f"{name}.parquet"
         ).read_bytes()
-    turned = tl.sweep(model, FACTS[::-1], tmp_path / "turned", **FEW)
+    turned = tl.sweep_facts(model, FACTS[::-1], tmp_path / "turned", **FEW)
     assert set(turned.facts["key"]) == set(again.facts["key"])
     for number in range(3):
         assert np.array_equal(turned.grid(2 - number, "block"), whole.grid(number, "block"))
@@ -84,7 +86,7 @@ def test_what_is_done_is_not_done_again(make_model, whole, monkeypatch):
     monkeypatch.setattr("twinlens.sweep.work._measure", never)
     told: list[tuple[int, int]] = []
     options = FEW | {"progress": lambda *n: told.append(n)}
-    tl.sweep(make_model("llama"), FACTS, whole.path, **options)
+    tl.sweep_facts(make_model("llama"), FACTS, whole.path, **options)
     assert not told
 
 
@@ -98,21 +100,21 @@ def test_what_is_done_is_not_done_again(make_model, whole, monkeypatch):
 )
 def test_other_settings_are_refused_by_name(make_model, whole, change, says):
     with pytest.raises(RunFolderError, match=says):
-        tl.sweep(make_model("llama"), FACTS, whole.path, **FEW | change)
+        tl.sweep_facts(make_model("llama"), FACTS, whole.path, **FEW | change)
 
 
 def test_other_facts_another_model_and_another_folder_are_refused(make_model, whole, tmp_path):
     with pytest.raises(RunFolderError, match="facts="):
-        tl.sweep(make_model("llama"), FACTS[:2], whole.path, **FEW)
+        tl.sweep_facts(make_model("llama"), FACTS[:2], whole.path, **FEW)
     with pytest.raises(RunFolderError, match="model weights_hash"):
-        tl.sweep(make_model("qwen2"), FACTS, whole.path, **FEW)
+        tl.sweep_facts(make_model("qwen2"), FACTS, whole.path, **FEW)
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(RunFolderError, match=r"holds 'letter.txt'"):
-        tl.sweep(make_model("llama"), FACTS, tmp_path, **FEW)
+        tl.sweep_facts(make_model("llama"), FACTS, tmp_path, **FEW)
     with pytest.raises(RunFolderError, match="no run of a sweep"):
         tl.open_run(tmp_path)
     with pytest.raises(InputError, match="limit=0"):
-        tl.sweep(make_model("llama"), FACTS, tmp_path / "x", limit=0, **FEW)
+        tl.sweep_facts(make_model("llama"), FACTS, tmp_path / "x", limit=0, **FEW)
 
 
 def test_sigma_is_that_of_the_subjects(make_model):
@@ -128,26 +130,26 @@ def test_unknown_and_impossible_facts_are_marked_and_left_out(tmp_path):
     facts.append({"prompt": "word " * 600, "subject": "word", "attribute": "x"})
     facts.append({"prompt": "no subject here"})
     options = {"measure": ["lens"], "threads": 1, "progress": False}
-    run = tl.sweep(model, facts, tmp_path / "a", **options)
+    run = tl.sweep_facts(model, facts, tmp_path / "a", **options)
     assert run.facts["status"].to_list() == ["measured", "unknown", "measured", "failed"]
     assert run.facts["known"].to_list() == [True, False, True, None]
     assert "reads at most" in run.facts["reason"][3]
     assert run.counts()["share_known"] == 2 / 3
     assert run.cells["fact"].unique().to_list() == [0, 2]
     assert [row["line"] for row in run.rejected] == [5]
-    more = tl.sweep(model, facts, tmp_path / "b", unknown=True, **options)
+    more = tl.sweep_facts(model, facts, tmp_path / "b", unknown=True, **options)
     assert more.facts["status"].to_list() == ["measured"] * 3 + ["failed"]
     top = more.cells.filter(polars.col("fact") == 0, polars.col("layer") == 5)["top"].to_list()
     assert top[-1].strip("␣") in facts[0]["attribute"]
     with pytest.raises(FactsError, match="line 5: no subject"):
-        tl.sweep(model, facts, tmp_path / "c", strict=True, **options)
+        tl.sweep_facts(model, facts, tmp_path / "c", strict=True, **options)
 
 
 def test_a_counterfactual_stands_in_the_subjects_place(make_model, tmp_path):
     other = [FACTS[1] | {"counterfactual": "Lily loved to"}, FACTS[0]]
     other[0]["prompt"], other[0]["subject"] = "Paris loved to", "Paris"
     options = FEW | {"corruption": "counterfactual", "kinds": ["block"], "measure": ["trace"]}
-    run = tl.sweep(make_model("llama"), other, tmp_path / "run", **options)
+    run = tl.sweep_facts(make_model("llama"), other, tmp_path / "run", **options)
     row = run.facts.row(0, named=True)
     if row["status"] == "failed":  # the names have different numbers of tokens here
         assert "must be as many" in row["reason"]
@@ -172,4 +174,4 @@ def test_a_missing_extra_is_named(make_model, tmp_path, monkeypatch):
 
     monkeypatch.setattr("twinlens.sweep.folder.optional", absent)
     with pytest.raises(MissingExtraError, match=r"twinlens\[sweep\]"):
-        tl.sweep(make_model("llama"), FACTS, tmp_path / "run", **FEW)
+        tl.sweep_facts(make_model("llama"), FACTS, tmp_path / "run", **FEW)

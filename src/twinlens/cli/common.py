@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twinlens.cli.options import LensOptions, ModelOptions, OutputOptions
+from twinlens.cli.options import LensOptions, ModelOptions, NoiseOptions, OutputOptions
 from twinlens.cli.values import span, token
 from twinlens.errors import InputError, ResultFileError
 
 if TYPE_CHECKING:
     from twinlens.model.model import Model
     from twinlens.results import Result
+    from twinlens.see.corruption import Noise
     from twinlens.show.twin import TwinView
 
 
@@ -114,6 +115,14 @@ def named_by_kind(results: Sequence[Result]) -> dict[str, Result]:
     return named
 
 
+def refuse_bad_file(path: Path) -> None:
+    """Before anything is computed: can a file be written there?"""
+    if not path.parent.is_dir():
+        raise ResultFileError(f"cannot write {path}: the folder {path.parent} does not exist")
+    if path.is_dir():
+        raise ResultFileError(f"cannot write {path}: it is a folder")
+
+
 def refuse_bad_output(output: OutputOptions) -> None:
     """Before anything is computed: can what was asked for be written?"""
     from twinlens.results.base import optional
@@ -123,12 +132,7 @@ def refuse_bad_output(output: OutputOptions) -> None:
         check_format(output.output)
         if output.output.suffix.lower() != ".html":
             optional("matplotlib", "figures")
-        if not output.output.parent.is_dir():
-            raise ResultFileError(
-                f"cannot write {output.output}: the folder {output.output.parent} does not exist"
-            )
-        if output.output.is_dir():
-            raise ResultFileError(f"cannot write {output.output}: it is a folder")
+        refuse_bad_file(output.output)
     if output.columns is not None and output.columns < 1:
         raise InputError(f"--columns {output.columns} must be at least 1")
     if output.crop is not None:
@@ -154,6 +158,16 @@ def print_json(value: Any) -> None:
     import json
 
     print(json.dumps(value, allow_nan=False))
+
+
+def noise_of(options: NoiseOptions) -> Noise:
+    """The noise that options mean."""
+    from twinlens.see.corruption import Noise
+
+    return Noise(
+        sigma=options.sigma, times_std=options.times_std, samples=options.samples,
+        seed=options.seed, rule=options.rule, df=options.df, replace=options.noise_replaces,
+    )  # fmt: skip
 
 
 def say(message: str) -> None:

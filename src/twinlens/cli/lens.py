@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Parameter
 
 from twinlens.cli.app import app
-from twinlens.cli.common import load_model, print_json
+from twinlens.cli.common import load_model, print_json, refuse_bad_file
 from twinlens.cli.options import ModelOptions, Whole
-from twinlens.errors import InputError, ResultFileError
+from twinlens.errors import InputError
 
 if TYPE_CHECKING:
     from twinlens.results import FittedLens, LensComparison
@@ -75,7 +75,9 @@ def fit(
     quiet
         Print nothing but errors.
     """
-    _refuse_bad_file(output)
+    if output.suffix.lower() != ".safetensors":
+        raise InputError(f"cannot write a lens to {str(output)!r}; choose a name in .safetensors")
+    refuse_bad_file(output)
     loaded = load_model(model, load or ModelOptions(), quiet=json or quiet)
     from twinlens.see.fit import fit_lens
 
@@ -140,16 +142,6 @@ def report(
         print_json(found.to_dict())
     else:
         _print_report(found)
-
-
-def _refuse_bad_file(output: Path) -> None:
-    """Before anything is computed: can the lens be written there?"""
-    if output.suffix.lower() != ".safetensors":
-        raise InputError(f"cannot write a lens to {str(output)!r}; choose a name in .safetensors")
-    if not output.parent.is_dir():
-        raise ResultFileError(f"cannot write {output}: the folder {output.parent} does not exist")
-    if output.is_dir():
-        raise ResultFileError(f"cannot write {output}: it is a folder")
 
 
 def _print_fit(lens: FittedLens) -> None:

@@ -85,13 +85,13 @@ class TraceOptions:
 
 @Parameter(name="*", group=_CORRUPTION)
 @dataclass(frozen=True, kw_only=True)
-class CorruptionOptions:
-    """How the subject is corrupted."""
+class NoiseOptions:
+    """The noise on the subject."""
 
     sigma: float | None = None
     "Standard deviation of the noise (default: from --times-std)."
     times_std: float = 3.0
-    "The same in standard deviations of the embedding matrix."
+    "The same in standard deviations of the embeddings: all, or in a sweep those of all subjects."
     samples: Whole = 10
     "Noise samples."
     seed: Whole = 1
@@ -102,6 +102,13 @@ class CorruptionOptions:
     "Degrees of freedom of --rule t."
     noise_replaces: Annotated[bool, Parameter(negative="")] = False
     "Put the noise in the embedding's place instead of adding it."
+
+
+@Parameter(name="*", group=_CORRUPTION)
+@dataclass(frozen=True, kw_only=True)
+class CorruptionOptions(NoiseOptions):
+    """How the subject is corrupted."""
+
     counterfactual: str | None = None
     "Another prompt with as many tokens, in place of noise."
     replace: Annotated[list[str], Parameter(negative="")] = field(default_factory=list)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from twinlens.cli.app import app
-from twinlens.cli.common import load_model, print_json
-from twinlens.cli.options import ModelOptions, Whole
+from twinlens.cli.common import load_model, noise_of, print_json, refuse_bad_file
+from twinlens.cli.options import ModelOptions, NoiseOptions, Whole
 from twinlens.cli.values import whole
-from twinlens.errors import InputError, ResultFileError
+from twinlens.errors import InputError
 
 if TYPE_CHECKING:
     from twinlens.sweep.facts import Facts
@@ -43,16 +43,6 @@ class SweepOptions:
     "Restore clean states in the corrupted run, or put corrupted states into the clean run."
     corruption: Literal["noise", "counterfactual"] = "noise"
     "Noise on the subject, or the row's other prompt in its place."
-    sigma: float | None = None
-    "Standard deviation of the noise (default: from --times-std)."
-    times_std: float = 3.0
-    "The same in standard deviations of the embeddings of the data set's subjects."
-    samples: Whole = 10
-    "Noise samples."
-    seed: Whole = 1
-    "Seed of the noise."
-    rule: Literal["gaussian", "uniform", "multivariate", "t"] = "gaussian"
-    "Distribution of the noise."
     method: Literal["atp", "ig", "relp", "exact"] = "atp"
     "How neurons are measured: estimates from gradients, or each restored."
     restored: Whole = 30
@@ -97,6 +87,7 @@ def sweep(
     json: Annotated[bool, Parameter(negative="")] = False,
     quiet: Annotated[bool, Parameter(name=("--quiet", "-q"), negative="")] = False,
     asked: SweepOptions | None = None,
+    noise: NoiseOptions | None = None,
     load: ModelOptions | None = None,
     workers: WorkerOptions | None = None,
 ) -> None:
@@ -121,18 +112,17 @@ def sweep(
         Print nothing but errors.
     """
     from twinlens.sweep.facts import read_facts
+    from twinlens.sweep.sweeping import sweep_facts
 
-    options = _checked(asked or SweepOptions())
+    options = _checked(asked or SweepOptions(), noise or NoiseOptions())
     read = read_facts(facts, strict=strict)
     if not (quiet or json):
         _tell_rejected(read, output)
     able = _able(model, load or ModelOptions(), workers or WorkerOptions(), quiet=quiet or json)
-    import twinlens as tl
-
     started = time.monotonic()
     shown = False if quiet or json else None
     try:
-        run = tl.sweep(able, read, output, limit=limit, progress=shown, **options)
+        run = sweep_facts(able, read, output, limit=limit, progress=shown, **options)
     except KeyboardInterrupt:
         print(f"what is done stays in {output}; the same command goes on", file=sys.stderr)
         raise
@@ -142,22 +132,16 @@ def sweep(
         _tell(run, time.monotonic() - started)
 
 
-def _checked(asked: SweepOptions) -> dict[str, Any]:
-    """The options as keywords of `tl.sweep`."""
-    from twinlens.see.corruption import Noise
-
-    corruption: Any = asked.corruption
-    if corruption == "noise":
-        corruption = Noise(
-            sigma=asked.sigma, times_std=asked.times_std, samples=asked.samples, seed=asked.seed,
-            rule=asked.rule,
-        )  # fmt: skip
+def _checked(asked: SweepOptions, noise: NoiseOptions) -> dict[str, Any]:
+    """The options as keywords of `tl.sweep_facts`."""
+    if asked.corruption != "noise" and noise != NoiseOptions():
+        raise InputError("--sigma, --samples and the like are about noise; leave --corruption out")
     same = (
         "window", "metric", "direction", "method", "restored", "top_neurons", "engine",
         "batch_tokens", "unknown", "threads",
     )  # fmt: skip
     return {name: getattr(asked, name) for name in same} | {
-        "corruption": corruption,
+        "corruption": noise_of(noise) if asked.corruption == "noise" else asked.corruption,
         "measure": _names("--measure", asked.measure, _MEASURES),
         "kinds": _names("--kinds", asked.kinds, _KINDS),
     }
@@ -182,12 +166,12 @@ def _able(model: str, load: ModelOptions, workers: WorkerOptions, *, quiet: bool
         raise InputError(f"--ray takes one address, not {' '.join(workers.ray)}")
     import dataclasses
 
-    import twinlens as tl
+    from twinlens.sweep.cluster import Cluster
 
     options = {k: v for k, v in dataclasses.asdict(load).items() if v}
     if not quiet:
         print("starting workers on Ray; each loads the model", file=sys.stderr, flush=True)
-    return tl.Cluster(
+    return Cluster(
         model, address=workers.ray[0] if workers.ray else None, workers=workers.workers,
         cpus=workers.cpus, gpus=workers.gpus, load=options,
     )  # fmt: skip
@@ -258,10 +242,7 @@ def summarize(
     if output is not None:
         check_summary_format(output)
         optional("matplotlib", "figures")
-        if not output.parent.is_dir():
-            raise ResultFileError(
-                f"cannot write {output}: the folder {output.parent} does not exist"
-            )
+        refuse_bad_file(output)
     view = summarize(run, against, level=level, resamples=resamples, seed=seed, top=top)
     if json:
         print_json(view.to_dict())

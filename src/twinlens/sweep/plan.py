@@ -8,7 +8,7 @@ import json
 import math
 import warnings
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -67,10 +67,10 @@ def prepare(
     lengths = tuple(_length(model, fact) for fact in facts.facts)
     if resolved is None:
         order = sorted(zip(lengths, facts.facts, strict=True), key=lambda p: (p[0], p[1].number))
-        sigma = settings.sigma
+        sigma = settings.noise.sigma
         if settings.needs_sigma:
             subjects = [fact.subject for fact in facts.facts]
-            sigma = settings.times_std * subjects_std(model, subjects)
+            sigma = settings.noise.times_std * subjects_std(model, subjects)
         tried = [fact for length, fact in order if length]
         threads = settings.threads or torch.get_num_threads()
         with computing(threads):
@@ -185,7 +185,7 @@ def _trial(
     model: Model, settings: SweepSettings, sigma: float | None, fact: Fact, name: Any
 ) -> Result:
     """A look at one fact with few samples, in which the engine is proven."""
-    few = SweepSettings.from_plain(settings.plain() | {"samples": 1})
+    few = replace(settings, noise=replace(settings.noise, samples=1))
     corruption = few.corruption_of(fact, sigma)
     asked: dict[str, Any] = {"metric": settings.metric, "direction": settings.direction}
     if name == "neurons":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from twinlens.errors import InputError
 from twinlens.run.engine import Engine
-from twinlens.see.corruption import Corruption, Noise, Replace, Rule
+from twinlens.see.corruption import Corruption, Noise, Replace
 from twinlens.see.question import Direction, Metric, one_of, whole
 from twinlens.sweep.facts import Fact
 
@@ -19,11 +19,14 @@ SweptCorruption = Literal["noise", "counterfactual"]
 
 @dataclass(frozen=True, kw_only=True)
 class SweepSettings:
-    """What is asked of every fact. `sigma=None`: `times_std` standard deviations of the embeddings
-    of the data set's subjects (ROME). `window` is that of `mlp` and `attn`; a block stands alone.
-    `method` is fixed, since `auto` looks at a clock and results must not depend on one.
-    `batch_tokens=None`: the defaults of `causal_trace` and `neuron_trace`. `threads=None`: as many
-    as torch has when the run begins."""
+    """What is asked of every fact.
+
+    A `noise` without a sigma has `times_std` standard deviations of the embeddings of the data
+    set's subjects (ROME). `window` is that of `mlp` and `attn`; a block stands alone. `method` is
+    fixed, since `auto` looks at a clock and results must not depend on one. `batch_tokens=None`:
+    the defaults of `causal_trace` and `neuron_trace`. `threads=None`: as many as torch has when the
+    run begins.
+    """
 
     measure: tuple[Measure, ...] = ("trace", "neurons", "lens")
     kinds: tuple[SweptKind, ...] = ("block", "mlp", "attn")
@@ -31,13 +34,7 @@ class SweepSettings:
     metric: Metric = "probability"
     direction: Direction = "denoise"
     corruption: SweptCorruption = "noise"
-    sigma: float | None = None
-    times_std: float = 3.0
-    samples: int = 10
-    seed: int = 1
-    rule: Rule = "gaussian"
-    df: float = 3.0
-    noise_replaces: bool = False
+    noise: Noise = field(default_factory=Noise)
     engine: Engine = "auto"
     batch_tokens: int | None = None
     method: SweptMethod = "atp"
@@ -67,36 +64,21 @@ class SweepSettings:
             value: object = getattr(self, name)
             if value is not None or not optional:
                 whole(name, value, least)
-        self.noise(self.sigma)
-
-    def noise(self, sigma: float | None) -> Noise:
-        """The noise of a sweep whose sigma is known; raises where its numbers do not fit."""
-        return Noise(
-            sigma=sigma, times_std=self.times_std, samples=self.samples, seed=self.seed,
-            rule=self.rule, df=self.df, replace=self.noise_replaces,
-        )  # fmt: skip
 
     def corruption_of(self, fact: Fact, sigma: float | None) -> Corruption:
-        """How a fact is corrupted."""
+        """How a fact is corrupted; `sigma` is what the run resolved."""
         if self.corruption == "counterfactual":
             return Replace(prompt=fact.counterfactual or "")
-        return self.noise(sigma)
+        return replace(self.noise, sigma=sigma)
 
     @property
     def needs_sigma(self) -> bool:
         """Whether sigma must be taken from the data set's subjects."""
-        scaled = self.rule in ("gaussian", "uniform")
-        return self.corruption == "noise" and self.sigma is None and scaled
+        scaled = self.noise.rule in ("gaussian", "uniform")
+        return self.corruption == "noise" and self.noise.sigma is None and scaled
 
     def plain(self) -> dict[str, Any]:
-        """As JSON has it."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-
-    @classmethod
-    def from_plain(cls, values: dict[str, Any]) -> SweepSettings:
-        """Back from JSON."""
-        given: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.items()
-        }
-        return cls(**given)
+        """As JSON has it; the noise's fields stand among the others."""
+        values = asdict(self)
+        values |= values.pop("noise")
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}

@@ -32,7 +32,7 @@ from twinlens.sweep.settings import Measure, SweepSettings, SweptKind, SweptMeth
 from twinlens.sweep.store import SweepRun, open_run
 
 
-def sweep(
+def sweep_facts(
     model: Model | Cluster,
     facts: Source | Facts,
     output: str | Path,
@@ -76,17 +76,34 @@ def sweep(
     the folder was begun with another model, other facts or settings, `ClusterError`, and
     `AnatomyError` where the model fails its checks.
     """
-    settings = dataclasses.replace(
-        _corrupted_by(corruption),
+    settings = SweepSettings(
         measure=tuple(measure), kinds=tuple(kinds), window=window, metric=metric,
         direction=direction, method=method, restored=restored, top_neurons=top_neurons,
         engine=engine, batch_tokens=batch_tokens, unknown=unknown, threads=threads,
+        **_corrupted_by(corruption),
     )  # fmt: skip
     if limit is not None:
         whole("limit", limit)
     read = facts if isinstance(facts, Facts) else read_facts(facts, strict=strict)
-    tally, left_out = Tally(0), list[Unit]()
     path = Path(output).expanduser()
+    if left_out := _swept(model, read, settings, path, limit, progress):
+        warnings.warn(
+            f"{len(left_out)} facts did not fit the memory; the same command tries them again",
+            stacklevel=2,
+        )
+    return open_run(path)
+
+
+def _swept(
+    model: Model | Cluster,
+    read: Facts,
+    settings: SweepSettings,
+    path: Path,
+    limit: int | None,
+    progress: Progress,
+) -> list[Unit]:
+    """Do all that is not done; returns the units that did not fit the memory."""
+    tally = Tally(0)
     with workers_of(model) as able:
         folder, planned = _begin(able, read, settings, path, limit)
         done = folder.done()
@@ -98,22 +115,16 @@ def sweep(
             else:
                 left_out = run_on_cluster(able, planned, folder, told)
     folder.merge()
-    if left_out:
-        warnings.warn(
-            f"{len(left_out)} facts did not fit the memory; the same command tries them again",
-            stacklevel=2,
-        )
-    return open_run(path)
+    return left_out
 
 
-def _corrupted_by(corruption: Noise | str | None) -> SweepSettings:
+def _corrupted_by(corruption: Noise | str | None) -> dict[str, Any]:
+    """A corruption as settings."""
     if corruption == "counterfactual":
-        return SweepSettings(corruption="counterfactual")
+        return {"corruption": corruption}
     if corruption is not None and not isinstance(corruption, Noise):
         raise InputError(f"corruption={corruption!r} is neither tl.Noise(...) nor 'counterfactual'")
-    noise = dataclasses.asdict(corruption or Noise())
-    noise["noise_replaces"] = noise.pop("replace")
-    return SweepSettings(**noise)
+    return {"noise": corruption or Noise()}
 
 
 def _begin(

@@ -22,7 +22,7 @@ from twinlens.errors import TwinlensError
 from twinlens.show.schema import Document
 from twinlens.show.server import replies
 from twinlens.show.server.guard import Guard, Rules
-from twinlens.show.server.jobs import FINAL, Job, Progress
+from twinlens.show.server.job import FINAL, Job, Progress
 from twinlens.show.server.requests import Accepted, Card, CardRequest, LookRequest, Models
 from twinlens.show.server.service import Service
 

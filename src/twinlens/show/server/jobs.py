@@ -9,67 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import secrets
 import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from twinlens.errors import TwinlensError
+from twinlens.show.server.job import Job, JobCancelledError, Progress, State, Tell, Work, starting
 from twinlens.show.server.replies import BusyError, NotFoundError
 
-State = Literal["queued", "running", "done", "failed", "cancelled"]
-Tell = Callable[[str, int, int], None]
-Work = Callable[[Tell], bytes]
 Made = TypeVar("Made")
-
-FINAL: tuple[State, ...] = ("done", "failed", "cancelled")
 _SELDOM = 0.1  # seconds between two reports of a running job
 _log = logging.getLogger(__name__)
-
-
-class JobCancelledError(Exception):
-    """Raised where a job reports, to end its work."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a job is. `place`: how many jobs are before it; `total` is 0 where it is unknown."""
-
-    state: State
-    place: int
-    stage: str
-    done: int
-    total: int
-    seconds_left: float | None  # of this stage
-    message: str | None  # why it failed
-
-
-def _at(state: State, place: int = 0) -> Progress:
-    return Progress(state, place, "", 0, 0, None, None)
-
-
-@dataclass(eq=False)
-class Job:
-    """One piece of work. Its fields change under the lock of `Jobs`."""
-
-    key: str
-    work: Work
-    id: str = field(default_factory=lambda: secrets.token_urlsafe(12))
-    progress: Progress = field(default_factory=lambda: _at("queued"))
-    result: bytes = b""
-    asked: int = 1  # how often it was asked for
-    listeners: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
-    stage_began: float = 0.0
-    told: float = 0.0
-
-    @property
-    def is_final(self) -> bool:
-        """Whether nothing will change any more."""
-        return self.progress.state in FINAL
 
 
 class Jobs:
@@ -208,7 +161,7 @@ class Jobs:
                 if self._errands:
                     continue
                 job = self._running = self._queue.popleft()
-                job.progress = _at("running")
+                job.progress = starting("running")
                 self._tell(job)
                 self._tell_places()
                 return job
@@ -289,7 +242,7 @@ class Jobs:
         if job.progress.state != "queued":
             return job.progress
         before = int(self._running is not None)
-        return _at("queued", before + self._queue.index(job))
+        return starting("queued", before + self._queue.index(job))
 
     def _tell_places(self) -> None:
         for job in self._queue:

@@ -20,7 +20,8 @@ from twinlens.see.card import neuron_card
 from twinlens.see.look import LookSettings, look, refuse_wrong, the_story
 from twinlens.show.document import document
 from twinlens.show.schema import Document
-from twinlens.show.server.jobs import Job, Jobs, Tell
+from twinlens.show.server.job import Job, Tell
+from twinlens.show.server.jobs import Jobs
 from twinlens.show.server.replies import NotFoundError, NotReadyError
 from twinlens.show.server.requests import (
     CardRequest,
