@@ -78,3 +78,12 @@ def test_a_figure_that_cannot_be_written_is_refused_before_the_work(capsys, tmp_
     assert "does not exist" in capsys.readouterr().err
     assert run("summarize", tmp_path) == 2
     assert "no run of a sweep" in capsys.readouterr().err
+
+
+def test_options_of_noise_are_not_passed_over(capsys, tmp_path):
+    counterfactual = ("hamlet", "-o", str(tmp_path / "x"), "--corruption", "counterfactual")
+    assert run("sweep", *counterfactual, "--samples", "3") == 2
+    assert "are about noise" in capsys.readouterr()[1]
+    assert run("sweep", "hamlet", "-o", str(tmp_path / "x"), "--rule", "t", "--df", "1") == 2
+    assert "df=1.0 must be above 2" in capsys.readouterr()[1]
+    assert not (tmp_path / "x").exists()

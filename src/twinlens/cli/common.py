@@ -13,6 +13,9 @@ from twinlens.cli.values import span, token
 from twinlens.errors import InputError, ResultFileError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
     from twinlens.model.model import Model
     from twinlens.results import Result
     from twinlens.see.corruption import Noise
@@ -158,6 +161,22 @@ def print_json(value: Any) -> None:
     import json
 
     print(json.dumps(value, allow_nan=False))
+
+
+def table_of_numbers(*columns: str, title: str | None = None) -> Table:
+    """An empty table: names in the first column, on the left, and numbers, on the right."""
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), title=title, title_justify="left")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left")
+    return table
+
+
+def print_notes(console: Console, notes: Sequence[str]) -> None:
+    """What a reader must know, below what was printed."""
+    for note in notes:
+        console.print(f"note: {note}", style="dim", markup=False)
 
 
 def noise_of(options: NoiseOptions) -> Noise:

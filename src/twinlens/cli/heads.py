@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from twinlens.cli.app import app
-from twinlens.cli.common import load_model, print_json, refuse_bad_output
+from twinlens.cli.common import (
+    load_model,
+    print_json,
+    print_notes,
+    refuse_bad_output,
+    table_of_numbers,
+)
 from twinlens.cli.options import ModelOptions, OutputOptions, Whole
 
 if TYPE_CHECKING:
@@ -83,20 +89,16 @@ def heads(
 
 def _print(result: HeadResult) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     console = Console(highlight=False)
     console.print("prefix matching (Olsson et al. 2022), layers top to bottom")
     means = result.mean()
-    grid = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("", *(f"H{head}" for head in range(means.shape[1]))):
-        grid.add_column(column, justify="right")
+    grid = table_of_numbers("", *(f"H{head}" for head in range(means.shape[1])))
     for name, row in zip(result.layers, means, strict=True):
         grid.add_row(name, *(_cell(float(value), result.threshold) for value in row))
     console.print(grid)
-    ends = Table(box=None, padding=(0, 2, 0, 0), title="strongest by prefix matching, ± spread")
-    for column in ("head", *(name.replace("_", " ") for name in _NAMES)):
-        ends.add_column(column, justify="left" if column == "head" else "right")
+    names = [name.replace("_", " ") for name in _NAMES]
+    ends = table_of_numbers("head", *names, title="strongest by prefix matching, ± spread")
     scores = [(result.mean(name), result.spread(name)) for name in _NAMES]
     for head, _ in result.top(8):
         layer, _, number = head.partition(".H")
@@ -106,8 +108,7 @@ def _print(result: HeadResult) -> None:
     for name, shown in _NAMES.items():
         found = ", ".join(result.named[name]) or "none"
         console.print(f"{shown} heads (above {result.threshold:g}): {found}")
-    for note in result.notes:
-        console.print(f"note: {note}", style="dim", markup=False)
+    print_notes(console, result.notes)
 
 
 def _cell(value: float, threshold: float) -> str:

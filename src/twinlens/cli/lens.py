@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Parameter
 
 from twinlens.cli.app import app
-from twinlens.cli.common import load_model, print_json, refuse_bad_file
+from twinlens.cli.common import (
+    load_model,
+    print_json,
+    print_notes,
+    refuse_bad_file,
+    table_of_numbers,
+)
 from twinlens.cli.options import ModelOptions, Whole
 from twinlens.errors import InputError
 
@@ -146,7 +152,6 @@ def report(
 
 def _print_fit(lens: FittedLens) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     console = Console(highlight=False)
     console.print(
@@ -154,20 +159,16 @@ def _print_fit(lens: FittedLens) -> None:
         f" {lens.settings['held_out_tokens']:,} held-out tokens, nats a token",
         markup=False,
     )
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("layer", "plain", lens.name, *(["kept"] if lens.rank else [])):
-        table.add_column(column, justify="left" if column == "layer" else "right")
+    table = table_of_numbers("layer", "plain", lens.name, *(["kept"] if lens.rank else []))
     for n, row in enumerate(lens.layers):
         kept = [f"{lens.kept[n]:.1%}"] if lens.rank else []
         table.add_row(row, f"{lens.kl_plain[n]:.3f}", f"{lens.kl[n]:.3f}", *kept)
     console.print(table)
-    for note in lens.notes:
-        console.print(f"note: {note}", style="dim", markup=False)
+    print_notes(console, lens.notes)
 
 
 def _print_report(found: LensComparison) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{found.n_tokens:,} tokens; layers top to bottom", markup=False)
@@ -176,9 +177,7 @@ def _print_report(found: LensComparison) -> None:
         ("top-1 is the final row's", found.agreement, "{:.1%}"),
         ("bias: KL between the mean distributions, nats", found.bias, "{:.3f}"),
     ):
-        table = Table(box=None, padding=(0, 2, 0, 0), title=title, title_justify="left")
-        for column in ("layer", *found.lenses):
-            table.add_column(column, justify="left" if column == "layer" else "right")
+        table = table_of_numbers("layer", *found.lenses, title=title)
         for n, row in enumerate(found.layers):
             table.add_row(row, *(form.format(value) for value in values[:, n]))
         console.print(table)

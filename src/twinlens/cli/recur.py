@@ -13,9 +13,11 @@ from twinlens.cli.common import (
     load_model,
     named_by_kind,
     print_json,
+    print_notes,
     progress,
     refuse_bad_output,
     say,
+    table_of_numbers,
     write,
 )
 from twinlens.cli.options import CorruptionOptions, ModelOptions, OutputOptions, Whole
@@ -128,19 +130,13 @@ def _print(story: RecurrenceResult, notes: Sequence[str]) -> None:
         )
     heads = ", ".join(f"{name} {effect:+.3f}" for name, effect in story.top_heads(6))
     console.print(f"heads whose output at the last occurrence brings back most: {heads}")
-    for note in notes:
-        console.print(f"note: {note}", style="dim", markup=False)
+    print_notes(console, notes)
 
 
 def _occurrences(story: RecurrenceResult) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("occurrence")
-    for column in (
-        "bits", "alone corrupted", "alone intact", "looked at most by",
-    ):  # fmt: skip
-        table.add_column(column, justify="right")
+    table = table_of_numbers(
+        "occurrence", "bits", "alone corrupted", "alone intact", "looked at most by"
+    )
     n_heads = story.attention.shape[1]
     for n, (name, bits) in enumerate(zip(story.names, story.surprisal_bits, strict=True)):
         cells = ["", "", ""]
