@@ -11,6 +11,7 @@ from twinlens import errors
 
 PUBLIC = {
     "Anatomy",
+    "Assigned",
     "AttentionResult",
     "Cluster",
     "FittedLens",
@@ -27,6 +28,7 @@ PUBLIC = {
     "__version__",
     "attention",
     "causal_trace",
+    "changed",
     "check",
     "compare",
     "compare_lenses",

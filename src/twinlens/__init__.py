@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from twinlens import errors as errors
+    from twinlens.change.change import Assigned as Assigned
+    from twinlens.change.change import changed as changed
     from twinlens.model import hamlet as hamlet
     from twinlens.model.anatomy import Anatomy as Anatomy
     from twinlens.model.convert import convert as convert
@@ -50,6 +52,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Anatomy": "twinlens.model.anatomy",
+    "Assigned": "twinlens.change.change",
     "AttentionResult": "twinlens.results",
     "Cluster": "twinlens.sweep.cluster",
     "FittedLens": "twinlens.results",
@@ -63,6 +66,7 @@ _HOMES = {
     "TraceResult": "twinlens.results",
     "attention": "twinlens.see.heads",
     "causal_trace": "twinlens.see.trace",
+    "changed": "twinlens.change.change",
     "check": "twinlens.run.check",
     "compare_lenses": "twinlens.see.comparison",
     "fit_lens": "twinlens.see.fit",
@@ -92,6 +96,7 @@ _MODULES = {
 
 __all__ = [
     "Anatomy",
+    "Assigned",
     "AttentionResult",
     "Cluster",
     "FittedLens",
@@ -108,6 +113,7 @@ __all__ = [
     "__version__",
     "attention",
     "causal_trace",
+    "changed",
     "check",
     "compare",
     "compare_lenses",

@@ -63,6 +63,10 @@ class ReplayError(ModelError):
     """The blocks cannot be replayed: they take arguments, or keep state, in an unknown way."""
 
 
+class ChangeError(ModelError):
+    """A change does not fit this model, or a changed copy is damaged."""
+
+
 class ResultError(TwinlensError):
     """Something about a stored result."""
 

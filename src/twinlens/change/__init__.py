@@ -1,0 +1,1 @@
+"""Reversible changes of a model's weights, and the price of each."""
