@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from twinlens import errors as errors
     from twinlens.change.change import Assigned as Assigned
     from twinlens.change.change import changed as changed
+    from twinlens.change.silence import Silence as Silence
+    from twinlens.change.silence import silence as silence
     from twinlens.model import hamlet as hamlet
     from twinlens.model.anatomy import Anatomy as Anatomy
     from twinlens.model.convert import convert as convert
@@ -63,6 +65,8 @@ _HOMES = {
     "NeuronResult": "twinlens.results",
     "Noise": "twinlens.see.corruption",
     "Replace": "twinlens.see.corruption",
+    "Silence": "twinlens.change.silence",
+    "silence": "twinlens.change.silence",
     "TraceResult": "twinlens.results",
     "attention": "twinlens.see.heads",
     "causal_trace": "twinlens.see.trace",
@@ -109,6 +113,7 @@ __all__ = [
     "Recurrence",
     "RecurrenceResult",
     "Replace",
+    "Silence",
     "TraceResult",
     "__version__",
     "attention",
@@ -131,6 +136,7 @@ __all__ = [
     "open_run",
     "recurrence",
     "restored_lens",
+    "silence",
     "summarize",
     "sweep_facts",
     "twin",
