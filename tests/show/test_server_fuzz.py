@@ -14,15 +14,16 @@ import twinlens as tl
 from tests.conftest import random_model
 from tests.tokenizers_ import byte_level
 from twinlens.show.server.app import create_app
+from twinlens.show.server.runs import Runs
 from twinlens.show.server.service import Service
 
 
 @pytest.fixture(scope="module")
-def api():
+def api(small_run):
     tokenizer = byte_level()
     model = tl.load(random_model("gpt2", tokenizer), tokenizer=tokenizer)
     service = Service({"tiny": model}, max_tokens=32, measure=lambda *_: b"{}")
-    app = create_app(service)
+    app = create_app(service, runs=Runs({"small": small_run.path}))
     loaded = schemathesis.openapi.from_asgi("/api/openapi.json", app, headers=HOST)
     yield loaded
     service.jobs.close()
@@ -39,7 +40,9 @@ CHECKS = [
 OPERATIONS = [
     ("GET", "/api/models"), ("GET", "/api/defaults"), ("POST", "/api/looks"),
     ("GET", "/api/looks/{look}"), ("DELETE", "/api/looks/{look}"),
-    ("GET", "/api/looks/{look}/events"), ("POST", "/api/neurons"),
+    ("GET", "/api/looks/{look}/events"), ("POST", "/api/neurons"), ("GET", "/api/runs"),
+    ("GET", "/api/runs/{run}/facts"), ("GET", "/api/runs/{run}/facts/{fact}"),
+    ("GET", "/api/runs/{run}/average"),
 ]  # fmt: skip
 
 
@@ -49,7 +52,11 @@ def test_every_operation_is_tried(api):
 
 
 MODES = [(*o, schemathesis.GenerationMode.POSITIVE) for o in OPERATIONS]
-MODES += [(*o, schemathesis.GenerationMode.NEGATIVE) for o in OPERATIONS if o[0] == "POST"]
+MODES += [
+    (*o, schemathesis.GenerationMode.NEGATIVE)
+    for o in OPERATIONS
+    if o[0] == "POST" or o[1] == "/api/runs/{run}/facts"
+]
 
 
 @pytest.mark.parametrize(("method", "path", "mode"), MODES)
@@ -67,6 +74,8 @@ def test_every_answer_is_one_that_the_schema_promises(api, method, path, mode):
     def ask(case):
         if mode.is_positive and isinstance(case.body, dict):
             case.body["model"] = "tiny"  # else nothing gets further than the model's name
+        if "run" in case.path_parameters:
+            case.path_parameters["run"] = "small"
         case.call_and_validate(headers=HOST, checks=checks)
 
     ask()

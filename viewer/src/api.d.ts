@@ -128,6 +128,86 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/runs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Runs
+         * @description The runs that the server was started with, as their folders are now.
+         */
+        get: operations["runs_api_runs_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run}/facts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Facts
+         * @description The facts of a run: searched, kept by status, sorted, some at a time.
+         */
+        get: operations["facts_api_runs__run__facts_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run}/facts/{fact}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Fact
+         * @description One measured fact as a document: layers top to bottom, tokens left to right.
+         */
+        get: operations["fact_api_runs__run__facts__fact__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/runs/{run}/average": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Average
+         * @description The average over the facts as a document: layers top to bottom, token roles left to right.
+         */
+        get: operations["average_api_runs__run__average_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -265,6 +345,53 @@ export interface components {
              * @default false
              */
             transpose: boolean;
+        };
+        /**
+         * FactPage
+         * @description Some facts in order; `total` is how many there are on all pages.
+         */
+        FactPage: {
+            /** Total */
+            total: number;
+            /** Offset */
+            offset: number;
+            /** Facts */
+            facts: components["schemas"]["FactRow"][];
+        };
+        /**
+         * FactRow
+         * @description A fact in the list. `known` is null where the data set does not say what is right.
+         *
+         *     `answer` is the token that was traced, `said` what the model says; both are labels.
+         */
+        FactRow: {
+            /** Fact */
+            fact: number;
+            /** Id */
+            id: string;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "measured" | "unknown" | "failed";
+            /** Known */
+            known: boolean | null;
+            /** Reason */
+            reason: string | null;
+            /** Prompt */
+            prompt: string;
+            /** Subject */
+            subject: string;
+            /** Answer */
+            answer: string | null;
+            /** Said */
+            said: string | null;
+            /** Probability */
+            probability: number | null;
+            /** Clean */
+            clean: number | null;
+            /** Corrupted */
+            corrupted: number | null;
         };
         /**
          * Grid
@@ -597,6 +724,47 @@ export interface components {
             error: components["schemas"]["Problem"];
         };
         /**
+         * RunInfo
+         * @description A run: of which model and data set, how far it is; `problem` where it cannot be read.
+         *
+         *     `facts` is how many the data set has, `done` how many of them are done, `begun` a time in UTC.
+         *     `served` is the name of a model with the same weights that can be asked here.
+         */
+        RunInfo: {
+            /** Name */
+            name: string;
+            /** Model */
+            model: string;
+            /** Data */
+            data: string;
+            /** Facts */
+            facts: number;
+            /** Done */
+            done: number;
+            /** Measured */
+            measured: number;
+            /** Known */
+            known: number;
+            /** Unknown */
+            unknown: number;
+            /** Failed */
+            failed: number;
+            /** Begun */
+            begun: string;
+            /** Served */
+            served: string | null;
+            /** Problem */
+            problem: string | null;
+        };
+        /**
+         * RunList
+         * @description The runs that the server was started with.
+         */
+        RunList: {
+            /** Runs */
+            runs: components["schemas"]["RunInfo"][];
+        };
+        /**
          * TokenList
          * @description The tokens: position and id are the key, labels are for eyes only.
          */
@@ -714,6 +882,15 @@ export interface operations {
             };
             /** @description Forbidden */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Not Found */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1098,6 +1275,262 @@ export interface operations {
             };
             /** @description Too Many Requests */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+        };
+    };
+    runs_api_runs_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RunList"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+        };
+    };
+    facts_api_runs__run__facts_get: {
+        parameters: {
+            query?: {
+                search?: string;
+                status?: "any" | "known" | "unknown" | "measured" | "failed";
+                sort?: "fact" | "prompt" | "subject" | "answer" | "said" | "status" | "probability" | "clean" | "corrupted" | "effect";
+                descending?: boolean;
+                offset?: number;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FactPage"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+        };
+    };
+    fact_api_runs__run__facts__fact__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                run: string;
+                fact: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Document"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+        };
+    };
+    average_api_runs__run__average_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                run: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Document"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Refused"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -22,6 +22,7 @@ _NAMED = re.compile(r"([\w.-]+)=(.+)")
 @app.command
 def serve(
     *models: str,
+    run: Annotated[list[str] | None, Parameter(negative="")] = None,
     host: str = "127.0.0.1",
     port: Whole = 7878,
     token: str | None = None,
@@ -29,12 +30,16 @@ def serve(
     max_tokens: Whole = 512,
     load: ModelOptions | None = None,
 ) -> None:
-    """Look at prompts in a browser: serves the viewer until Ctrl-C. Needs twinlens[viewer].
+    """Look at prompts and runs in a browser, until Ctrl-C. Needs twinlens[viewer].
 
     Parameters
     ----------
     models
-        "hamlet" (the default), directories or hub ids; NAME=MODEL gives one a name.
+        "hamlet" (the default, where no run is given), directories or hub ids; NAME=MODEL gives one
+        a name.
+    run
+        Folder that `twinlens sweep` wrote, finished or not: its average, and its facts one by one.
+        NAME=FOLDER gives it a name; may be given several times.
     host
         Address to listen on. One that other machines can reach needs --token.
     port
@@ -56,13 +61,15 @@ def serve(
         raise InputError(f"--max-tokens {max_tokens} must be at least 1")
     where = listen(host, port, token)
     with where.socket:
-        loaded = _loaded(models or ("hamlet",), load or ModelOptions())
+        runs = _runs(run or [])
+        given = models or (() if runs else ("hamlet",))
+        loaded = _loaded(given, load or ModelOptions())
         print(f"twinlens: {where.address}", flush=True)
         if open:
             import webbrowser
 
             webbrowser.open(where.address)
-        server.serve(loaded, where, max_tokens=max_tokens)
+        server.serve(loaded, where, runs=runs, max_tokens=max_tokens)
 
 
 def _loaded(given: tuple[str, ...], options: ModelOptions) -> dict[str, Model]:
@@ -75,3 +82,19 @@ def _loaded(given: tuple[str, ...], options: ModelOptions) -> dict[str, Model]:
             raise InputError(f"two models are called {name!r}; give one another: NAME={text}")
         loaded[name] = model
     return loaded
+
+
+def _runs(given: list[str]) -> dict[str, Path]:
+    """Folders by name; that they are runs is seen here, before a model is loaded."""
+    from twinlens.sweep.store import open_run
+
+    folders: dict[str, Path] = {}
+    for text in given:
+        named = None if Path(text).exists() else _NAMED.fullmatch(text)
+        folder = Path(named[2] if named else text).expanduser().resolve()
+        name = named[1] if named else folder.name
+        if name in folders:
+            raise InputError(f"two runs are called {name!r}; give one another: --run NAME={text}")
+        open_run(folder)
+        folders[name] = folder
+    return folders

@@ -43,29 +43,45 @@ def trace_panel(trace: TraceResult, rows: tuple[str, ...]) -> Panel:
     """The effects of a trace."""
     effects = trace.effects()
     limit = float(np.nanmax(np.abs(effects), initial=0.0)) or 1.0
-    verb = "restored" if trace.direction == "denoise" else "corrupted"
-    window = f", {trace.window} layers together" if trace.window > 1 else ""
     heads = f" (in each cell: heads 0 to {effects.shape[-1] - 1})" if effects.ndim > 2 else ""
-    effect = "gained" if trace.direction == "denoise" else "lost"
-    of = f" of {trace.label(trace.answer)}"
-    metric = trace.metric.replace("_", " ")
-    if trace.metric == "kl":
-        metric, of = "KL from the clean prediction (nats)", ""
-        effect = "removed" if trace.direction == "denoise" else "made"
+    label = trace.label(trace.answer)
     return Panel(
         title=f"causal trace: {trace.kind}",
         subtitle=(
-            f"{metric}{of}: clean {trace.clean:.3f}, corrupted {trace.corrupted:.3f}"
-            f" ({corruption_of(trace)})"
+            f"{measured(trace.metric, label)}: clean {trace.clean:.3f}, corrupted"
+            f" {trace.corrupted:.3f} ({corruption_of(trace)})"
         ),
         rows=rows,
         values=on_rows(effects, trace.layers, rows),
-        meaning=(f"{metric}{of} {effect} when this {trace.kind} state is {verb}{window}{heads}"),
+        meaning=(
+            f"{measured(trace.metric, label)} {gained(trace.metric, trace.direction)} when this"
+            f" {trace.kind} state is {restored(trace.direction, trace.window)}{heads}"
+        ),
         scale="diverging",
         low=-limit,
         high=limit,
         texts=None if effects.ndim > 2 else numbers(effects, limit, trace.layers, rows),
     )
+
+
+def measured(metric: str, label: str) -> str:
+    """What was measured at the focus, in words."""
+    if metric == "kl":
+        return "KL from the clean prediction (nats)"
+    return f"{metric.replace('_', ' ')} of {label}"
+
+
+def gained(metric: str, direction: str) -> str:
+    """What a state that matters does to it."""
+    if metric == "kl":
+        return "removed" if direction == "denoise" else "made"
+    return "gained" if direction == "denoise" else "lost"
+
+
+def restored(direction: str, window: int) -> str:
+    """What is done to a state."""
+    verb = "restored" if direction == "denoise" else "corrupted"
+    return f"{verb}, {window} layers together" if window > 1 else verb
 
 
 def corruption_of(result: TraceResult | NeuronResult) -> str:

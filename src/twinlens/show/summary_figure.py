@@ -89,7 +89,8 @@ class _Page:
         total = f"total effect of the corruption {mean} [{low}, {high}]"
         if summary.is_difference:
             total = f"total effect of the corruption, difference {mean} [{low}, {high}]"
-        told = [_corruption(about), total, f"bands: {summary.level:.0%} intervals", *summary.notes]
+        bands = f"bands: {summary.level:.0%} intervals"
+        told = [corruption_of(about), total, bands, *summary.notes]
         self.text(0.25, 0.42, wrapped(printable("  ·  ".join(told)), 7.5, room), color=_GREY)
 
     def map(self, column: int, kind: str, average: RoleAverage) -> None:
@@ -210,7 +211,8 @@ class _Page:
             self.text(columns[3], y, fitted(words, 7.5, self.size[0] - columns[3] - 0.2))
 
 
-def _corruption(about: Any) -> str:
+def corruption_of(about: Any) -> str:
+    """How the subjects of a run were corrupted, in a few words."""
     settings, sigma = about["settings"], about["resolved"]["sigma"]
     if settings["corruption"] == "counterfactual":
         return "subject replaced by the counterfactual's"

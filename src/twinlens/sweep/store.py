@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from jaxtyping import Float
 from twinlens.errors import InputError, RunFolderError
 from twinlens.results.base import optional
 from twinlens.sweep.manifest import REJECTED, read_manifest
-from twinlens.sweep.tables import EMBED, rows_of_part, schema
+from twinlens.sweep.tables import EMBED, TABLES, rows_of_part, schema
 
 _TRIES = 5
 
@@ -36,6 +36,14 @@ def open_run(path: str | Path) -> SweepRun:
             f" {folder}` makes one"
         )
     return SweepRun(folder, manifest)
+
+
+def state_of(path: Path) -> tuple[int, ...]:
+    """The same while nothing is written into a run's folder: when its files were changed."""
+    names = ("manifest.json", "parts", *(f"{name}.parquet" for name in TABLES))
+    return tuple(
+        at.stat().st_mtime_ns if at.exists() else 0 for at in (path / name for name in names)
+    )
 
 
 @dataclass(frozen=True)
@@ -101,15 +109,19 @@ class SweepRun:
         numbers = tuple(str(layer) for layer in range(int(self.manifest["model"]["n_layers"])))
         return ("embed", *numbers) if kind in ("block", "lens") else numbers
 
-    def grid(self, fact: int, kind: str, value: str = "effect") -> Float[np.ndarray, "layer token"]:
+    def grid(
+        self, fact: int, kind: str, value: str = "effect", *, cells: Any = None
+    ) -> Float[np.ndarray, "layer token"]:
         """One fact's cells of a kind as an array: layers top to bottom, tokens left to right.
 
-        `value` is a column of numbers of `cells`. Raises `InputError` where there is none.
+        `value` is a column of numbers of `cells`, which may be given where they were read alone
+        (`of_fact`). Raises `InputError` where there is none.
         """
         polars: Any = optional("polars", "sweep")
         if value not in ("score", "effect", "corrupted", "clean", "spread", "rank"):
             raise InputError(f"value={value!r} is no column of numbers of the cells")
-        chosen = self.cells.filter((polars.col("fact") == fact) & (polars.col("kind") == kind))
+        whole = self.cells if cells is None else cells
+        chosen = whole.filter((polars.col("fact") == fact) & (polars.col("kind") == kind))
         if not len(chosen):
             raise InputError(
                 f"{self.path} has no cells of kind {kind!r} of fact {fact}: not measured, or"
@@ -121,16 +133,33 @@ class SweepRun:
         grid[rows, chosen["token"].to_numpy()] = chosen[value].cast(polars.Float64).to_numpy()
         return grid
 
+    def of_fact(self, name: str, fact: int) -> Any:
+        """One fact's rows of a table (polars), read alone: of a long run that is little."""
+        return self._whole(lambda: self._rows(name, fact))
+
     def _frame(self, name: str) -> Any:
         """A table and the parts that are not in it yet, in the order of the facts."""
+        return self._whole(lambda: self._table(name)).sort("fact", maintain_order=True)
+
+    def _whole(self, read: Callable[[], Any]) -> Any:
         polars: Any = optional("polars", "sweep")
         for left in reversed(range(_TRIES)):
             try:
-                return polars.from_arrow(self._table(name)).sort("fact", maintain_order=True)
+                return polars.from_arrow(read())
             except FileNotFoundError:  # a part went into the table meanwhile
                 if not left:
                     raise
         raise AssertionError
+
+    def _rows(self, name: str, fact: int) -> Any:
+        parquet: Any = optional("pyarrow.parquet", "sweep")
+        path = self.path / f"{name}.parquet"
+        parts = sorted((self.path / "parts").glob(f"{fact:08d}-*.parquet"))
+        if parts:
+            return rows_of_part(parquet.read_table(parts[0], columns=[name]), name)
+        if not path.exists():
+            return schema(name).empty_table()
+        return parquet.read_table(path, filters=[("fact", "==", fact)])
 
     def _table(self, name: str) -> Any:
         arrow: Any = optional("pyarrow", "sweep")

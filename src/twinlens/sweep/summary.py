@@ -144,6 +144,15 @@ def summed_up(
     )
 
 
+def averaged_lens(
+    run: SweepRun, *, level: float = 0.95, resamples: int = 2000, seed: int = 1
+) -> RoleAverage | None:
+    """The answer's probability in the lens, averaged as effects are; None without a lens."""
+    values = _by_role(run, "lens", list(_measured(run).values()), "score")
+    options: dict[str, Any] = {"level": level, "resamples": resamples, "seed": seed}
+    return None if values is None else _averaged(values, run.layers("lens"), options)
+
+
 def _chosen(run: SweepRun, against: SweepRun | None) -> tuple[list[int], list[int], list[str]]:
     """The numbers of the facts in each run, in the same order."""
     content = _measured(run)
@@ -174,12 +183,12 @@ def _measured(run: SweepRun) -> dict[tuple[Any, ...], int]:
 
 
 def _by_role(
-    run: SweepRun, kind: str, facts: Sequence[int]
+    run: SweepRun, kind: str, facts: Sequence[int], value: str = "effect"
 ) -> Float[np.ndarray, "fact layer role"] | None:
-    """Mean effect over the tokens of a role, of each fact; NaN where it has none."""
+    """Mean of a value over the tokens of a role, of each fact; NaN where it has none."""
     polars: Any = optional("polars", "sweep")
     cells = run.cells.lazy().filter(polars.col("kind") == kind)
-    means = cells.group_by("fact", "layer", "role").agg(polars.col("effect").mean()).collect()
+    means = cells.group_by("fact", "layer", "role").agg(polars.col(value).mean()).collect()
     if not len(means):
         return None
     layers = run.layers(kind)

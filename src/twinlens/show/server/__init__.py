@@ -11,6 +11,7 @@ from twinlens.results.base import optional
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from twinlens.model.model import Model
     from twinlens.show.server.listen import Listening
@@ -22,14 +23,23 @@ def require_extra() -> None:
         optional(module, "viewer")
 
 
-def serve(models: Mapping[str, Model], where: Listening, *, max_tokens: int = 512) -> None:
-    """Serve some models, by name, where the server listens, until it is interrupted."""
+def serve(
+    models: Mapping[str, Model],
+    where: Listening,
+    *,
+    runs: Mapping[str, Path] | None = None,
+    max_tokens: int = 512,
+) -> None:
+    """Serve some models and the folders of some runs, each by name, where the server listens, until
+    it is interrupted. Raises `RunFolderError` where a folder is no run."""
     require_extra()
     from twinlens.show.server.app import create_app
     from twinlens.show.server.listen import run
+    from twinlens.show.server.runs import Runs
     from twinlens.show.server.service import Service
 
-    run(create_app(Service(models, max_tokens=max_tokens), where.rules), where)
+    opened = Runs(runs or {})
+    run(create_app(Service(models, max_tokens=max_tokens), where.rules, runs=opened), where)
 
 
 def schema() -> dict[str, Any]:

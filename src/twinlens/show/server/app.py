@@ -20,10 +20,11 @@ from starlette.requests import Request
 from twinlens import __version__
 from twinlens.errors import TwinlensError
 from twinlens.show.schema import Document
-from twinlens.show.server import replies
+from twinlens.show.server import replies, run_routes
 from twinlens.show.server.guard import Guard, Rules
 from twinlens.show.server.job import FINAL, Job, Progress
 from twinlens.show.server.requests import Accepted, Card, CardRequest, LookRequest, Models
+from twinlens.show.server.runs import Runs
 from twinlens.show.server.service import Service
 
 BUNDLE = Path(__file__).parents[1] / "static" / "twinlens.js"
@@ -61,11 +62,6 @@ def _job(look: str, service: Serving) -> Job:
 Found = Annotated[Job, Depends(_job)]
 
 
-def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """How a route may refuse; 400, 401 and 403 are the guard's and the parser's, for each."""
-    return {status: {"model": replies.Refused} for status in (400, 401, 403, *statuses)}
-
-
 def _refusals_of_events() -> dict[int | str, dict[str, Any]]:
     """The same where the answer itself is no JSON."""
     content = {"application/json": {"schema": {"$ref": "#/components/schemas/Refused"}}}
@@ -92,32 +88,32 @@ async def bundle(request: Request) -> FileResponse:
     return FileResponse(path, media_type="text/javascript", headers={"cache-control": "no-cache"})
 
 
-@api.get("/models", responses=_refusals())
+@api.get("/models", responses=replies.refusals())
 async def models(service: Serving) -> Models:
     """The models that the server was started with."""
     return service.listed()
 
 
-@api.get("/defaults", response_model=LookRequest, responses=_refusals())
+@api.get("/defaults", response_model=LookRequest, responses=replies.refusals(404))
 async def defaults(service: Serving) -> Any:
     """The look that the page asks for first."""
     return service.defaults()
 
 
-@api.post("/looks", status_code=202, responses=_refusals(404, 413, 422, 429))
+@api.post("/looks", status_code=202, responses=replies.refusals(404, 413, 422, 429))
 def ask(request: LookRequest, service: Serving) -> Accepted:  # pyright: ignore[reportInvalidTypeForm]
     """Ask for a look; its id leads to its progress and its result."""
     job, cached = service.take_on(request)
     return Accepted(id=job.id, place=service.jobs.progress(job).place, cached=cached)
 
 
-@api.get("/looks/{look}", response_model=Document, responses=_refusals(404, 409, 422))
+@api.get("/looks/{look}", response_model=Document, responses=replies.refusals(404, 409, 422))
 async def result(job: Found, service: Serving) -> Response:
     """The document of a look that is done."""
     return Response(service.result(job), media_type="application/json")
 
 
-@api.delete("/looks/{look}", responses=_refusals(404, 422))
+@api.delete("/looks/{look}", responses=replies.refusals(404, 422))
 async def cancel(job: Found, service: Serving) -> Progress:
     """Cancel a look that is not finished, for all who wait for it."""
     return service.jobs.cancel(job)
@@ -149,7 +145,7 @@ async def events(job: Found, service: Serving) -> AsyncIterable[ServerSentEvent]
 
 @api.post(
     "/neurons", response_model=Card, response_model_exclude_none=True,
-    responses=_refusals(404, 413, 422, 429),
+    responses=replies.refusals(404, 413, 422, 429),
 )  # fmt: skip
 async def card(request: CardRequest, service: Serving) -> Any:
     """The card of one neuron: what it writes, and with a prompt when it is active."""
@@ -166,7 +162,12 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     return made
 
 
-def create_app(service: Service, rules: Rules | None = None, bundle: Path = BUNDLE) -> FastAPI:
+def create_app(
+    service: Service,
+    rules: Rules | None = None,
+    bundle: Path = BUNDLE,
+    runs: Runs | None = None,
+) -> FastAPI:
     """The application around a service; `rules` say who may ask (None: this machine)."""
 
     @asynccontextmanager
@@ -179,10 +180,11 @@ def create_app(service: Service, rules: Rules | None = None, bundle: Path = BUND
         openapi_url="/api/openapi.json", docs_url=None, redoc_url=None,
         default_response_class=JSONResponse,
     )  # fmt: skip
-    app.state.service, app.state.bundle = service, bundle
+    app.state.service, app.state.bundle, app.state.runs = service, bundle, runs or Runs({})
     app.openapi = partial(_openapi, app)
     app.include_router(pages)
     app.include_router(api)
+    app.include_router(run_routes.api)
     app.add_exception_handler(TwinlensError, replies.of_ours)
     app.add_exception_handler(RequestValidationError, replies.of_validation)
     app.add_exception_handler(HTTPException, replies.of_http)

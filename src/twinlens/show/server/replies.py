@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
@@ -42,6 +43,11 @@ class Refused(BaseModel):
     error: Problem
 
 
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """How a route may refuse; 400, 401 and 403 are the guard's and the parser's, for each."""
+    return {status: {"model": Refused} for status in (400, 401, 403, *statuses)}
+
+
 class RefusalError(TwinlensError):
     """A request that is refused; the class says with which status."""
 
@@ -53,7 +59,7 @@ class RefusalError(TwinlensError):
 
 
 class NotFoundError(RefusalError):
-    """There is no model or look of that name."""
+    """There is no model, look, run or fact of that name."""
 
     status = 404
 

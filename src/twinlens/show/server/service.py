@@ -80,8 +80,18 @@ class Service:
             ]
         )
 
+    @property
+    def by_weights(self) -> Mapping[str, str]:
+        """The names of the models by the hash of their weights."""
+        return {weights_hash: name for name, weights_hash in self._hashes.items()}
+
     def defaults(self) -> Request:
-        """What the page asks first: the first model's look at a text that suits it."""
+        """What the page asks first: the first model's look at a text that suits it.
+
+        Raises `NotFoundError` where only runs are served.
+        """
+        if not self.models:
+            raise NotFoundError("no model is served here, only runs", "model")
         name, model = next(iter(self.models.items()))
         settings = the_story()
         if model.name != "hamlet":
@@ -117,7 +127,7 @@ class Service:
 
     def _find(self, name: str) -> Model:
         if name not in self.models:
-            known = ", ".join(self.models)
+            known = ", ".join(self.models) or "none"
             raise NotFoundError(f"there is no model {name[:80]!r} here; there is {known}", "model")
         return self.models[name]
 
