@@ -12,8 +12,13 @@ if TYPE_CHECKING:
     from twinlens import errors as errors
     from twinlens.change.change import Assigned as Assigned
     from twinlens.change.change import changed as changed
+    from twinlens.change.gate import Gate as Gate
+    from twinlens.change.overlap import shared_text as shared_text
+    from twinlens.change.reference import GateReference as GateReference
+    from twinlens.change.reference_file import open_reference as open_reference
     from twinlens.change.silence import Silence as Silence
     from twinlens.change.silence import silence as silence
+    from twinlens.change.verdict import Verdict as Verdict
     from twinlens.model import hamlet as hamlet
     from twinlens.model.anatomy import Anatomy as Anatomy
     from twinlens.model.convert import convert as convert
@@ -58,6 +63,8 @@ _HOMES = {
     "AttentionResult": "twinlens.results",
     "Cluster": "twinlens.sweep.cluster",
     "FittedLens": "twinlens.results",
+    "Gate": "twinlens.change.gate",
+    "GateReference": "twinlens.change.reference",
     "HeadResult": "twinlens.results",
     "LensComparison": "twinlens.results",
     "LensResult": "twinlens.results",
@@ -68,6 +75,7 @@ _HOMES = {
     "Silence": "twinlens.change.silence",
     "silence": "twinlens.change.silence",
     "TraceResult": "twinlens.results",
+    "Verdict": "twinlens.change.verdict",
     "attention": "twinlens.see.heads",
     "causal_trace": "twinlens.see.trace",
     "changed": "twinlens.change.change",
@@ -75,6 +83,7 @@ _HOMES = {
     "compare_lenses": "twinlens.see.comparison",
     "fit_lens": "twinlens.see.fit",
     "open_lens": "twinlens.see.opening",
+    "open_reference": "twinlens.change.reference_file",
     "compare": "twinlens.show.page",
     "convert": "twinlens.model.convert",
     "induction": "twinlens.see.induction",
@@ -88,6 +97,7 @@ _HOMES = {
     "RecurrenceResult": "twinlens.results",
     "recurrence": "twinlens.see.recurrence",
     "restored_lens": "twinlens.see.restored",
+    "shared_text": "twinlens.change.overlap",
     "summarize": "twinlens.show.summary_view",
     "sweep_facts": "twinlens.sweep.sweeping",
     "twin": "twinlens.show.twin",
@@ -104,6 +114,8 @@ __all__ = [
     "AttentionResult",
     "Cluster",
     "FittedLens",
+    "Gate",
+    "GateReference",
     "HeadResult",
     "LensComparison",
     "LensResult",
@@ -115,6 +127,7 @@ __all__ = [
     "Replace",
     "Silence",
     "TraceResult",
+    "Verdict",
     "__version__",
     "attention",
     "causal_trace",
@@ -132,10 +145,12 @@ __all__ = [
     "neuron_card",
     "neuron_trace",
     "open_lens",
+    "open_reference",
     "open_result",
     "open_run",
     "recurrence",
     "restored_lens",
+    "shared_text",
     "silence",
     "summarize",
     "sweep_facts",

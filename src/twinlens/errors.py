@@ -47,6 +47,14 @@ class FactsError(InputError):
     """A data set of facts cannot be read, or (in a strict run) has a row that is no fact."""
 
 
+class OverlapError(InputError):
+    """Texts that must be apart share documents; `pairs` says which, and the words."""
+
+    def __init__(self, message: str, pairs: tuple[object, ...] = ()) -> None:
+        super().__init__(message)
+        self.pairs = pairs
+
+
 class ModelError(TwinlensError):
     """Something about the model itself."""
 
