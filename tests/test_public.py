@@ -28,6 +28,7 @@ PUBLIC = {
     "Replace",
     "Silence",
     "TraceResult",
+    "UseResult",
     "Verdict",
     "__version__",
     "attention",
@@ -56,6 +57,7 @@ PUBLIC = {
     "summarize",
     "sweep_facts",
     "twin",
+    "use_map",
 }
 
 

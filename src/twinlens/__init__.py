@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from twinlens.change.reference_file import open_reference as open_reference
     from twinlens.change.silence import Silence as Silence
     from twinlens.change.silence import silence as silence
+    from twinlens.change.use import use_map as use_map
     from twinlens.change.verdict import Verdict as Verdict
     from twinlens.model import hamlet as hamlet
     from twinlens.model.anatomy import Anatomy as Anatomy
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from twinlens.results import NeuronResult as NeuronResult
     from twinlens.results import RecurrenceResult as RecurrenceResult
     from twinlens.results import TraceResult as TraceResult
+    from twinlens.results import UseResult as UseResult
     from twinlens.results import open_result as open_result
     from twinlens.run.check import check as check
     from twinlens.see.card import neuron_card as neuron_card
@@ -75,6 +77,8 @@ _HOMES = {
     "Silence": "twinlens.change.silence",
     "silence": "twinlens.change.silence",
     "TraceResult": "twinlens.results",
+    "use_map": "twinlens.change.use",
+    "UseResult": "twinlens.results",
     "Verdict": "twinlens.change.verdict",
     "attention": "twinlens.see.heads",
     "causal_trace": "twinlens.see.trace",
@@ -127,6 +131,7 @@ __all__ = [
     "Replace",
     "Silence",
     "TraceResult",
+    "UseResult",
     "Verdict",
     "__version__",
     "attention",
@@ -155,6 +160,7 @@ __all__ = [
     "summarize",
     "sweep_facts",
     "twin",
+    "use_map",
 ]
 
 

@@ -42,7 +42,7 @@ def constants_of(
     read = joined(windows(model, text, length))
     about = {"text": read.sha256, "n_tokens": read.n_tokens, "length": length}
     if to == "mean":
-        return _means(model, sites, read, batch_tokens, progress), about
+        return means_of(model, sites, read, batch_tokens, progress), about
     number, position = _drawn(read, seed)
     batch = Windows((read.ids[number][: position + 1],)).batch([0])
     only = torch.arange(position + 1)[None] == position
@@ -50,9 +50,10 @@ def constants_of(
     return at, about | {"seed": seed, "window": number, "token": position}
 
 
-def _means(
+def means_of(
     model: Model, sites: Sequence[Site], read: Windows, batch_tokens: int, progress: Progress
 ) -> Read:
+    """The mean over all tokens of some windows of the values at sites, `[input]`."""
     per_batch = max(1, batch_tokens // max(len(window) for window in read.ids))
     total: Read = {}
 

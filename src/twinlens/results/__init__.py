@@ -11,6 +11,7 @@ from twinlens.results.neurons import NeuronResult
 from twinlens.results.recurrence import RecurrenceResult
 from twinlens.results.storage import SCHEMA_VERSION, open_result
 from twinlens.results.trace import TraceResult
+from twinlens.results.use import UseResult
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -25,5 +26,6 @@ __all__ = [
     "Result",
     "Tokens",
     "TraceResult",
+    "UseResult",
     "open_result",
 ]

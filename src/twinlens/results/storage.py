@@ -23,6 +23,7 @@ from twinlens.results.lens import LensResult
 from twinlens.results.neurons import NeuronResult
 from twinlens.results.recurrence import RecurrenceResult
 from twinlens.results.trace import TraceResult
+from twinlens.results.use import UseResult
 
 SCHEMA_VERSION = 1
 _HEADER = "twinlens"
@@ -37,6 +38,7 @@ _CLASSES: dict[str, type[Result]] = {
         RecurrenceResult,
         FittedLens,
         LensComparison,
+        UseResult,
     )
 }
 
@@ -59,7 +61,8 @@ def save_result(result: Result, path: Path) -> Path:
 
 def open_result(path: str | Path) -> Result:
     """Read a result that `.save` wrote: a `LensResult`, `TraceResult`, `NeuronResult`,
-    `HeadResult`, `AttentionResult`, `FittedLens` or `LensComparison`.
+    `HeadResult`, `AttentionResult`, `RecurrenceResult`, `FittedLens`, `LensComparison` or
+    `UseResult`.
 
     Raises `ResultFileError` where the file is missing, damaged or no twinlens result, and
     `SchemaVersionError` where it was written with another version of the schema.
