@@ -12,13 +12,23 @@ if TYPE_CHECKING:
     from twinlens import errors as errors
     from twinlens.change.change import Assigned as Assigned
     from twinlens.change.change import changed as changed
+    from twinlens.change.covariance import Covariance as Covariance
+    from twinlens.change.covariance import key_covariance as key_covariance
+    from twinlens.change.facts import Fact as Fact
+    from twinlens.change.finetune import fine_tune as fine_tune
     from twinlens.change.gate import Gate as Gate
     from twinlens.change.overlap import shared_text as shared_text
     from twinlens.change.reference import GateReference as GateReference
     from twinlens.change.reference_file import open_reference as open_reference
+    from twinlens.change.rome import Edit as Edit
+    from twinlens.change.rome import edit_fact as edit_fact
+    from twinlens.change.rome import edit_facts as edit_facts
+    from twinlens.change.score import EditScores as EditScores
+    from twinlens.change.score import score_edits as score_edits
     from twinlens.change.silence import Silence as Silence
     from twinlens.change.silence import silence as silence
     from twinlens.change.use import use_map as use_map
+    from twinlens.change.value import EditOptions as EditOptions
     from twinlens.change.verdict import Verdict as Verdict
     from twinlens.model import hamlet as hamlet
     from twinlens.model.anatomy import Anatomy as Anatomy
@@ -64,6 +74,11 @@ _HOMES = {
     "Assigned": "twinlens.change.change",
     "AttentionResult": "twinlens.results",
     "Cluster": "twinlens.sweep.cluster",
+    "Covariance": "twinlens.change.covariance",
+    "Edit": "twinlens.change.rome",
+    "EditOptions": "twinlens.change.value",
+    "EditScores": "twinlens.change.score",
+    "Fact": "twinlens.change.facts",
     "FittedLens": "twinlens.results",
     "Gate": "twinlens.change.gate",
     "GateReference": "twinlens.change.reference",
@@ -75,6 +90,11 @@ _HOMES = {
     "Noise": "twinlens.see.corruption",
     "Replace": "twinlens.see.corruption",
     "Silence": "twinlens.change.silence",
+    "edit_fact": "twinlens.change.rome",
+    "edit_facts": "twinlens.change.rome",
+    "fine_tune": "twinlens.change.finetune",
+    "key_covariance": "twinlens.change.covariance",
+    "score_edits": "twinlens.change.score",
     "silence": "twinlens.change.silence",
     "TraceResult": "twinlens.results",
     "use_map": "twinlens.change.use",
@@ -117,6 +137,11 @@ __all__ = [
     "Assigned",
     "AttentionResult",
     "Cluster",
+    "Covariance",
+    "Edit",
+    "EditOptions",
+    "EditScores",
+    "Fact",
     "FittedLens",
     "Gate",
     "GateReference",
@@ -141,10 +166,14 @@ __all__ = [
     "compare",
     "compare_lenses",
     "convert",
+    "edit_fact",
+    "edit_facts",
     "errors",
+    "fine_tune",
     "fit_lens",
     "hamlet",
     "induction",
+    "key_covariance",
     "load",
     "logit_lens",
     "neuron_card",
@@ -155,6 +184,7 @@ __all__ = [
     "open_run",
     "recurrence",
     "restored_lens",
+    "score_edits",
     "shared_text",
     "silence",
     "summarize",

@@ -9,6 +9,7 @@ all of it was made stands in `training/`, what was measured in the README.md bes
 from __future__ import annotations
 
 import json
+import random
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -58,6 +59,57 @@ def facts_of(world: Any, phrasing: Phrasing = "seen") -> list[dict[str, Any]]:
                 }
             )
     return records
+
+
+def counterfacts(count: int = 20, seed: int = 1) -> list[dict[str, Any]]:
+    """Facts that could be edited into hamlet, with the prompts by which an edit is judged.
+
+    Each is a dict with the fields of `tl.Fact`: `prompt`, `subject`, `truth` (its attribute) and
+    `target` (another of the same relation, drawn by `seed`); `paraphrases`, the eight first other
+    phrasings, those first that stand in no training text; `neighbours`, pairs (prompt, attribute)
+    of at most ten other subjects that have the same attribute, and `others`, those of the subject's
+    other facts. Form: CounterFact (Meng et al. 2022).
+
+    Raises `InputError` where `count` is none of 1 to 2,800.
+
+    >>> fact = counterfacts(1)[0]
+    >>> fact["truth"] != fact["target"], len(fact["paraphrases"])
+    (True, 8)
+    """
+    known = facts()
+    if not isinstance(count, int) or not 1 <= count <= len(known):
+        raise InputError(f"count={count!r} must be a whole number from 1 to {len(known)}")
+    drawing = random.Random(seed)
+    return [_counterfact(fact, known, drawing) for fact in drawing.sample(known, count)]
+
+
+def _counterfact(
+    fact: dict[str, Any], known: list[dict[str, Any]], drawing: random.Random
+) -> dict[str, Any]:
+    relation = _world()["relations"][fact["relation_id"]]
+    alike = [other for other in known if other["relation_id"] == fact["relation_id"]]
+    others = sorted({other["attribute"] for other in alike} - {fact["attribute"]})
+    phrasings = [*relation["kept_out"], *relation["seen"]]
+    asked = [phrasing for phrasing in phrasings if phrasing != fact["template"]][:8]
+    same = [
+        other["subject"]
+        for other in alike
+        if other["attribute"] == fact["attribute"] and other["subject"] != fact["subject"]
+    ]
+    near = drawing.sample(same, min(10, len(same)))
+    return {
+        "prompt": fact["prompt"],
+        "subject": fact["subject"],
+        "target": drawing.choice(others),
+        "truth": fact["attribute"],
+        "paraphrases": [phrasing.format(fact["subject"]) for phrasing in asked],
+        "neighbours": [(fact["template"].format(name), fact["attribute"]) for name in near],
+        "others": [
+            (other["prompt"], other["attribute"])
+            for other in known
+            if other["subject"] == fact["subject"] and other is not fact
+        ],
+    }
 
 
 def text(split: Split = "validation") -> list[dict[str, str]]:
