@@ -145,8 +145,8 @@ def test_a_folder_that_grows_is_read_anew_and_one_that_breaks_says_so(small_run,
     def told() -> tuple:
         (run,) = client.get("/api/runs").json()["runs"]
         average = client.get("/api/runs/growing/average").json()
-        title = average["looks"][0]["grids"][1]["title"] if "looks" in average else ""
-        return *(run[name] for name in counts), title.rpartition(" over ")[2], run["problem"]
+        told = average["looks"][0]["grids"][1]["subtitle"] if "looks" in average else ""
+        return *(run[name] for name in counts), told.partition(":")[0], run["problem"]
 
     assert told() == (1, 1, "1 fact", None)
     assert client.get("/api/runs/growing/facts/2").status_code == 404

@@ -456,6 +456,8 @@ export interface components {
         /**
          * LensTop
          * @description A lens' top tokens of every cell, likeliest first: `ids`, `values[row, token, k]`.
+         *
+         *     Where the `unit` is "none", the values of most are not known (NaN), and an id of -1 is no token.
          */
         LensTop: {
             /** Id */
@@ -466,7 +468,7 @@ export interface components {
              * Unit
              * @enum {string}
              */
-            unit: "probability" | "logit";
+            unit: "probability" | "logit" | "none";
             ids: components["schemas"]["Array"];
             values: components["schemas"]["Array"];
         };

@@ -8,6 +8,9 @@ export type Request = Schemas["LookRequest"];
 export type Progress = Schemas["Progress"];
 export type ModelInfo = Schemas["ModelInfo"];
 export type Card = Schemas["Card"];
+export type RunInfo = Schemas["RunInfo"];
+export type FactRow = Schemas["FactRow"];
+export type FactPage = Schemas["FactPage"];
 
 export class ServerError extends Error {
   constructor(
@@ -34,6 +37,23 @@ export class Client {
 
   neuron(model: string, layer: number, neuron: number): Promise<Card> {
     return this.#ask("POST", "/neurons", { model, layer, neuron });
+  }
+
+  async runs(): Promise<RunInfo[]> {
+    return (await this.#ask<{ runs: RunInfo[] }>("GET", "/runs")).runs;
+  }
+
+  /** Some facts of a run, as a query asks for them. */
+  facts(run: string, query: string): Promise<FactPage> {
+    return this.#ask("GET", `/runs/${encodeURIComponent(run)}/facts?${query}`);
+  }
+
+  fact(run: string, fact: number): Promise<RawDocument> {
+    return this.#ask("GET", `/runs/${encodeURIComponent(run)}/facts/${fact}`);
+  }
+
+  average(run: string): Promise<RawDocument> {
+    return this.#ask("GET", `/runs/${encodeURIComponent(run)}/average`);
   }
 
   /** Compute a look; `stop` cancels it on the server too. */

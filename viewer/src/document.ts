@@ -30,7 +30,7 @@ export interface Cell {
 export interface Lens {
   readonly id: string;
   readonly name: string;
-  readonly unit: "probability" | "logit";
+  readonly unit: "probability" | "logit" | "none";
   readonly ids: Numbers;
   readonly values: Numbers;
 }
@@ -250,7 +250,7 @@ export function topOf(
   const ids = partsAt(lens.ids, cell);
   const values = partsAt(lens.values, cell);
   return Array.from(ids, (id, k) => ({ id, label: labelOf(look, id), value: values[k]! })).filter(
-    ({ value }) => !Number.isNaN(value),
+    ({ id, value }) => (lens.unit === "none" ? id >= 0 : !Number.isNaN(value)),
   );
 }
 

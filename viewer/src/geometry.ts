@@ -123,6 +123,19 @@ export function zoomed(
   return { cellW: clamp(g.cellW * factor), cellH: clamp(g.cellH * factor) };
 }
 
+/** Whether names of columns must stand sideways; a name of several words may have several lines. */
+export function areSideways(names: readonly string[], cellW: number): boolean {
+  const words = names.flatMap((name) => name.split(" "));
+  return cellW < 10 + 6.5 * Math.max(1, ...words.map((word) => word.length));
+}
+
+/** How high the names of columns stand above the cells. */
+export function headOf(names: readonly string[], cellW: number): number {
+  const longest = Math.max(0, ...names.map((name) => name.length));
+  if (longest <= 4) return 26;
+  return areSideways(names, cellW) ? Math.max(86, 7 * longest) : 44;
+}
+
 /** One below the other where half the width is too little for the tokens of either grid. */
 export function isStacked(width: number, columns: number): boolean {
   return width < 860 || (width - 160) / 2 < 34 * Math.min(columns, 26);

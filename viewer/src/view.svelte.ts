@@ -11,6 +11,7 @@ import {
   fitted,
   FOOT,
   type Geometry,
+  headOf,
   linesOf,
   MARGIN,
   type Orientation,
@@ -125,6 +126,8 @@ export class View {
       this.pinned = this.anchor = null;
       this.fit();
     }
+    const space = this.pinned?.space ?? "";
+    if (!this.grids.some((grid) => grid.space === space)) this.unpin();
   }
 
   /** The cell that a grid lights up: under the pointer, else the pinned one. */
@@ -187,14 +190,15 @@ export class View {
 
   /** Pixels above the cells of a side. */
   headOf(side: Side): number {
-    const needed = (grid: Grid | null) => {
+    const needed = (side: Side) => {
+      const grid = this[side];
       if (!grid) return 0;
       if (this.transpose) return 22;
       if (!grid.columns) return 86 + this.lane;
-      return grid.columns.some((name) => name.length > 4) ? 86 : 26;
+      return headOf(grid.columns, this.geometryOf(side).cellW);
     };
-    if (this.stacked) return needed(this[side]);
-    return Math.max(needed(this.left), needed(this.right));
+    if (this.stacked) return needed(side);
+    return Math.max(needed("left"), needed("right"));
   }
 
   /** Scroll a side; what is shared moves the other side too. */

@@ -11,6 +11,7 @@ import {
   type Lens,
   type Look,
   meanAt,
+  type Numbers,
   partsAt,
   partsOf,
   strongest,
@@ -56,6 +57,7 @@ export function lines(
   pointed: string | null = null,
 ): Line[] {
   if (grid.details["a"]) return ofDifference(grid, cell);
+  if (grid.details["facts"]) return ofAverage(look, grid, cell);
   if (grid.lens) return ofLens(doc, look, grid, grid.lens, cell);
   if (grid.parts === "head") return [...ofHeads(look, grid, cell, pointed), ...runs(grid)];
   return grid.asked ? ofTrace(look, grid, cell) : ofPlain(grid, cell);
@@ -65,14 +67,31 @@ function ofLens(doc: Doc, look: Look, grid: Grid, lens: Lens, cell: Cell): Line[
   const next = doc.ids[cell.token + 1];
   const top = topOf(look, lens, cell).map(({ id, label, value }) => ({
     name: label,
-    value: said(value),
+    value: Number.isNaN(value) ? "" : said(value),
     ...(lens.unit === "probability" ? { share: value } : {}),
     mark: id === next,
   }));
+  const { marked, rank } = grid.details;
+  if (marked && at(marked, cell) === 1 && top[0]) top[0].mark = true;
   const shown = /\.(top_probability|top_logit)\./.test(grid.id)
     ? []
     : [{ name: grid.name, value: said(at(grid.values, cell)) }];
-  return [...top, ...shown];
+  const place = rank && grid.scale !== "log" ? [{ name: "answer's rank", value: said(at(rank, cell)) }] : [];
+  return [...top, ...shown, ...place];
+}
+
+/** A mean over facts, its interval, and of how many facts it is. */
+function ofAverage(look: Look, grid: Grid, cell: Cell): Line[] {
+  const { low, high, facts } = grid.details;
+  const tell = grid.scale === "diverging" ? signed : said;
+  const number = (values: Numbers | undefined) => (values ? at(values, cell) : NaN);
+  const level = Math.round(100 * Number(look.raw.settings[0]?.["level"] ?? 0.95));
+  const known = Number.isFinite(number(low));
+  return [
+    { name: `mean ${grid.scale === "diverging" ? "effect" : "probability"}`, value: tell(number(grid.values)) },
+    { name: `${level} % interval`, value: known ? `${tell(number(low), 2)} to ${tell(number(high), 2)}` : "–" },
+    { name: "facts with such a token", value: said(number(facts), 8) },
+  ];
 }
 
 function ofTrace(look: Look, grid: Grid, cell: Cell): Line[] {
@@ -185,6 +204,7 @@ export function whereabouts(doc: Doc, look: Look, cell: Cell, grid: Grid | null 
   const layer = row === "embed" ? "embedding" : `layer ${row}`;
   if (grid?.columns) {
     const name = grid.columns[cell.token] ?? "";
+    if (grid.column === "role") return `${layer}, ${name}`;
     return grid.column === "head" ? `head ${row}.${name}` : `${layer}, ${grid.column} ${name}`;
   }
   return `${layer}, token ${cell.token} ${doc.labels[cell.token] ?? ""}`;

@@ -24,7 +24,7 @@ _GRIDS = {
     "block": ("trace.block", "causal trace", "block", "block states"),
     "mlp": ("trace.mlp", "causal trace", "mlp", "MLPs"),
     "attn": ("trace.attn", "causal trace", "attn", "attention"),
-    "neurons": ("neurons.mean", "neurons", "layer mean", "neurons, mean of each layer"),
+    "neurons": ("neurons.mean", "neurons", "layer mean", "neurons, layer mean"),
 }
 
 
@@ -57,7 +57,8 @@ def _look_of_fact(fact: FactRows, name: str) -> Look:
     if "lens" in fact.kinds:
         top, grids, vocabulary = lens_of(fact, rows)
         lenses = [top]
-    about = {"result": "sweep", "fact": row["fact"], "id": row["id"], "answer_id": row["answer_id"]}
+    same = ("fact", "id", "answer_id", "counterfactual")
+    about = {"result": "sweep"} | {name: row[name] for name in same}
     return Look(
         name=name,
         rows=list(rows),
@@ -110,10 +111,10 @@ def _average(summary: Summary, kind: str, made: RoleAverage, rows: tuple[str, ..
     if summary.is_difference:
         effect = f"difference of: {effect}"
     panel = Panel(
-        title=f"{title}: mean over {_facts(summary)}",
+        title=f"{title}: average over facts",
         subtitle=(
-            f"total effect {mean} [{low}, {high}] ({corruption_of(summary.about)}); point at a"
-            f" cell for its {summary.level:.0%} interval"
+            f"{_facts(summary)}: total effect {mean} [{low}, {high}]"
+            f" ({corruption_of(summary.about)}); a cell's card has its {summary.level:.0%} interval"
         ),
         rows=rows, values=on_rows(made.mean, made.layers, rows),
         meaning=f"{effect} when {what} is {done}; mean over facts",
@@ -125,14 +126,14 @@ def _average(summary: Summary, kind: str, made: RoleAverage, rows: tuple[str, ..
 
 def _lens_average(summary: Summary, made: RoleAverage, rows: tuple[str, ...]) -> Grid:
     panel = Panel(
-        title=f"logit lens: mean over {_facts(summary)}",
-        subtitle="how likely each layer holds the answer of each fact",
+        title="logit lens: average over facts",
+        subtitle=f"{_facts(summary)}: the probability of each one's answer",
         rows=rows, values=on_rows(made.mean, made.layers, rows),
         meaning="probability of the answer; mean over facts",
         scale="sequential", low=0.0, high=1.0, columns=made.roles, column="role",
     )  # fmt: skip
     name = "lens.block.probability.answer"
-    grid = grid_of(panel, name, "left", "logit lens", "probability of the answer")
+    grid = grid_of(panel, name, "left", "logit lens", "answer's probability")
     return dataclasses.replace(grid, details=_interval(made, rows))
 
 

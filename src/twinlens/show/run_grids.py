@@ -54,7 +54,7 @@ def lens_of(fact: FactRows, rows: tuple[str, ...]) -> tuple[LensTop, list[Grid],
     ids = np.array([number[label] for label in said], dtype=float).reshape(shape)
     score, rank = (fact.values("lens", rows, name) for name in ("score", "rank"))
     top = LensTop(
-        LENS, "logit lens", "probability",
+        LENS, "logit lens", "none",
         array(np.nan_to_num(on_rows(ids, fact.run.layers("lens"), rows), nan=-1.0), "int32"),
         array(np.where(rank == 1, score, np.nan)[..., None]),
     )  # fmt: skip
@@ -78,7 +78,7 @@ def _lens_grid(
         high=float(np.nanmax(rank, initial=2.0)) if metric == "rank" else 1.0,
     )  # fmt: skip
     name = f"lens.block.{metric}.answer"
-    made = grid_of(panel, name, "left", "logit lens", f"{metric} of the answer")
+    made = grid_of(panel, name, "left", "logit lens", f"answer's {metric}")
     star = {"marked": array(rank == 1), "rank": array(rank)}
     return dataclasses.replace(made, lens=LENS, details=star, marked="the answer is first")
 

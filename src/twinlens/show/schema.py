@@ -75,11 +75,14 @@ class Grid:
 
 @dataclass(frozen=True)
 class LensTop:
-    """A lens' top tokens of every cell, likeliest first: `ids`, `values[row, token, k]`."""
+    """A lens' top tokens of every cell, likeliest first: `ids`, `values[row, token, k]`.
+
+    Where the `unit` is "none", the values of most are not known (NaN), and an id of -1 is no token.
+    """
 
     id: str
     name: str
-    unit: Literal["probability", "logit"]
+    unit: Literal["probability", "logit", "none"]
     ids: Array
     values: Array
 
