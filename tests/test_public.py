@@ -68,6 +68,7 @@ PUBLIC = {
     "sweep_facts",
     "twin",
     "use_map",
+    "use_view",
 }
 
 

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from twinlens.show.page import compare as compare
     from twinlens.show.summary_view import summarize as summarize
     from twinlens.show.twin import twin as twin
+    from twinlens.show.use_view import use_view as use_view
     from twinlens.sweep.cluster import Cluster as Cluster
     from twinlens.sweep.store import open_run as open_run
     from twinlens.sweep.sweeping import sweep_facts as sweep_facts
@@ -98,6 +99,7 @@ _HOMES = {
     "silence": "twinlens.change.silence",
     "TraceResult": "twinlens.results",
     "use_map": "twinlens.change.use",
+    "use_view": "twinlens.show.use_view",
     "UseResult": "twinlens.results",
     "Verdict": "twinlens.change.verdict",
     "attention": "twinlens.see.heads",
@@ -191,6 +193,7 @@ __all__ = [
     "sweep_facts",
     "twin",
     "use_map",
+    "use_view",
 ]
 
 

@@ -1,6 +1,6 @@
 """Commands: parse, call the library, print. Imports nothing heavy at module level."""
 
-from twinlens.cli import check, convert, draw, heads, lens, look, neuron, recur, serve, sweep
+from twinlens.cli import check, convert, draw, heads, lens, look, neuron, recur, serve, sweep, use
 from twinlens.cli.app import app, main
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "recur",
     "serve",
     "sweep",
+    "use",
 ]
