@@ -70,6 +70,16 @@ def measure_prompts(
     return made
 
 
+def top_tokens(model: Model, prompt: str, k: int = 5) -> list[tuple[str, float]]:
+    """The `k` likeliest tokens behind a prompt: labels and probabilities."""
+    ids = _ids(model, prompt)
+    with torch.no_grad():
+        logits = logits_at(model, torch.tensor([ids]), torch.tensor([[len(ids) - 1]]))[0, 0]
+    best = logits.softmax(-1).topk(min(k, len(logits)))
+    pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return [(model.label(token), probability) for token, probability in pairs]
+
+
 def _kept(
     model: Model, prompts: Sequence[str | tuple[str, str]], measure: int, target: list[int]
 ) -> Iterator[Question]:

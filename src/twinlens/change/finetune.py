@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from twinlens.change.change import Assigned
+from twinlens.change.change import Assigned, changed
 from twinlens.change.covariance import whole_layer
 from twinlens.change.facts import Fact, Rows, answer_ids, rows_of
 from twinlens.change.forward import frozen, logits_at, projected
@@ -61,6 +62,18 @@ def fine_tune(
     about = {"kind": "fine-tune", **fact.plain(), "layer": layer, **training._asdict()}
     about |= {"loss": loss, "weights": model.weights_hash()}
     return Assigned({found.weight_name: weight}, about)
+
+
+def fine_tune_facts(
+    model: Model, facts: Sequence[Fact], *, layer: int, **settings: Any
+) -> list[Assigned]:
+    """`fine_tune` on several facts, each on the model as the ones before it leave it."""
+    made: list[Assigned] = []
+    for fact in facts:
+        with changed(model, *made[-1:]):
+            asked = (fact.prompt, fact.subject, fact.target)
+            made.append(fine_tune(model, *asked, layer=layer, **settings))
+    return made
 
 
 def _steps(

@@ -1,6 +1,19 @@
 """Commands: parse, call the library, print. Imports nothing heavy at module level."""
 
-from twinlens.cli import check, convert, draw, heads, lens, look, neuron, recur, serve, sweep, use
+from twinlens.cli import (
+    check,
+    convert,
+    draw,
+    edit,
+    heads,
+    lens,
+    look,
+    neuron,
+    recur,
+    serve,
+    sweep,
+    use,
+)
 from twinlens.cli.app import app, main
 
 __all__ = [
@@ -8,6 +21,7 @@ __all__ = [
     "check",
     "convert",
     "draw",
+    "edit",
     "heads",
     "lens",
     "look",
