@@ -109,3 +109,11 @@ def test_what_has_no_grids_is_refused(small_run):
         fact_document(small_run, 1)
     with pytest.raises(InputError, match="was not measured: the prompt"):
         fact_document(small_run, 3)
+
+
+def test_a_summary_of_one_run_or_two_is_a_page(small_run, tmp_path):
+    for against in (None, small_run):
+        page = tl.summarize(small_run, against, resamples=50).page()
+        assert page.save(tmp_path / "average.html").stat().st_size > 10_000
+        assert {grid.column for grid in page.document.looks[0].grids} == {"role"}
+    assert "difference of: probability of the answer" in page.document.looks[0].grids[0].meaning

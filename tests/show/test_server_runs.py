@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 
 from tests.show.test_document import read
 from tests.show.test_server import error
-from twinlens.errors import RunFolderError
+from twinlens.errors import InputError, RunFolderError
 from twinlens.show.schema import Array
 from twinlens.show.server.app import create_app
 from twinlens.show.server.runs import Runs
@@ -176,3 +176,15 @@ def test_a_run_of_a_lens_alone_has_an_average(make_model, tmp_path):
     for made in (runs.average("lens"), runs.fact("lens", 0)):
         look = json.loads(made)["looks"][0]
         assert [grid["group"] for grid in look["grids"]] == ["logit lens"] * len(look["grids"])
+
+
+def test_the_command_names_runs_and_refuses_folders_that_are_none(small_run, tmp_path):
+    from twinlens.cli.serve import _runs
+
+    folder = small_run.path
+    assert _runs([str(folder), f"mine={folder}"]) == {"small": folder, "mine": folder}
+    with pytest.raises(InputError, match="two runs are called 'small'"):
+        _runs([str(folder), str(folder)])
+    for wrong in (tmp_path, tmp_path / "nothing"):
+        with pytest.raises(RunFolderError, match="is no run of a sweep"):
+            _runs([f"x={wrong}"])

@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twinlens.errors import InputError
 from twinlens.results.storage import replacing
 from twinlens.sweep.store import SweepRun, open_run
 from twinlens.sweep.summary import Summary, summed_up
+
+if TYPE_CHECKING:
+    from twinlens.show.page import Page
 
 SUMMARY_FORMATS = (".png", ".svg", ".pdf")
 
@@ -38,6 +41,16 @@ class SummaryView:
         with replacing(path) as temporary:
             temporary.write_bytes(payload)
         return path
+
+    def page(self) -> Page:
+        """The averages on the viewer's grid: layers top to bottom, token roles left to right.
+
+        The page shows itself in a notebook, and saves itself as one file (`.save("average.html")`).
+        """
+        from twinlens.show.page import Page
+        from twinlens.show.run_document import average_document
+
+        return Page(average_document(self.summary))
 
     def to_dict(self) -> dict[str, Any]:
         """The summary as plain lists, numbers and strings."""

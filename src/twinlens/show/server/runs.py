@@ -32,7 +32,8 @@ class Runs:
         self._folders = dict(folders)
         self._opened: dict[str, tuple[tuple[int, ...], SweepRun]] = {}
         self._averages: dict[str, tuple[tuple[int, ...], bytes]] = {}
-        self._lock, self._averaging = threading.Lock(), threading.Lock()
+        self._lock = threading.Lock()
+        self._averaging = {name: threading.Lock() for name in self._folders}
         for name in self._folders:
             self.find(name)
 
@@ -80,7 +81,7 @@ class Runs:
         Made once for each state of the folder.
         """
         path = self.find(name).path
-        with self._averaging, _reading(path):
+        with self._averaging[name], _reading(path):
             state = state_of(path)
             before, made = self._averages.get(name, (None, b""))
             if before != state:
