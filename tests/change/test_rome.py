@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import twinlens as tl
-from tests.conftest import FAMILIES
+from tests.conftest import FAMILIES, random_model
 from twinlens.change.change import Change, changed
 from twinlens.change.covariance import Covariance, key_covariance
 from twinlens.change.facts import Fact, answer_ids, prefixes, rows_of
@@ -250,3 +250,10 @@ def test_an_edit_of_another_shape_does_not_fit(gpt2, make_model):
     with pytest.raises(InputError, match="no facts"):
         edit_facts(gpt2, [], layer=1, covariance=_covariance(gpt2))
     assert issubclass(ChangeError, TwinlensError)
+
+
+def test_what_rounding_loses_is_told(tokenizer):
+    model = tl.load(random_model("gpt2", tokenizer), tokenizer=tokenizer, dtype="bfloat16")
+    options = replace(FAST, steps=1, lr=1e-4)  # a change below what such weights can hold
+    notes = _edit(model, options=options).notes
+    assert any("rounding to bfloat16" in note for note in notes)

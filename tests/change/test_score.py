@@ -64,6 +64,13 @@ def test_no_change_changes_no_score(gpt2):
     assert found.increase == (0.0, 0.0, 0.0)
 
 
+def test_facts_of_one_change_have_the_interval_of_its_documents(gpt2):
+    change = fine_tune(gpt2, FACT.prompt, FACT.subject, FACT.target, layer=1, lr=0.05)
+    alone = score_edits(gpt2, [(FACT, change)], text=TEXT).increase
+    assert score_edits(gpt2, [(FACT, change), (FACT, change)], text=TEXT).increase == alone
+    assert alone.low < alone.mean < alone.high
+
+
 def test_intervals():
     scores = np.full((10, 4, 2), np.nan)
     scores[:, :3, 1] = np.array([[1, 0.5, 1]] * 10)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -35,6 +35,7 @@ HASE = (
     "where a trace peaks is no advice where to edit: it says little about where an edit succeeds"
     " (Hase et al. 2023)"
 )
+_LOST = 0.02  # share of the change at the key that rounding may lose without a note
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +165,21 @@ def _edit(
         "options": told,
     }
     notes = (HASE, *covariance.notes)
-    return Edit(fact, layer, key, start + delta, left, right, found.losses, about, notes)
+    made = Edit(fact, layer, key, start + delta, left, right, found.losses, about, notes)
+    return _with_rounding(model, made, delta)
+
+
+def _with_rounding(model: Model, edit: Edit, delta: Float[Tensor, " output"]) -> Edit:
+    """The edit, with a note where the stored weight's number type loses much of it."""
+    found = projection(model, "mlp", edit.layer)
+    stored = found.as_by_input(edit.values(model)[found.weight_name]).cpu().double()
+    written = edit.key @ (stored - found.by_input.cpu().double())
+    lost = float((written - delta).norm() / delta.norm())
+    if lost <= _LOST:
+        return edit
+    kind = str(model.dtype).removeprefix("torch.")
+    note = f"rounding to {kind} loses {lost:.0%} of the change at the key; load in float32"
+    return replace(edit, notes=(*edit.notes, note))
 
 
 def _refuse_unfit(model: Model, layer: int, covariance: Covariance) -> None:

@@ -94,12 +94,12 @@ class EditScores:
 
     @property
     def increase(self) -> Interval:
-        """By how much the text's loss grew, in nats a token: bootstrapped over facts, or with one
-        fact over the text's documents."""
+        """By how much the text's loss grew, in nats a token: bootstrapped over facts, or, where
+        all have the same change, over the text's documents."""
         more = self.nats[:, 1] - self.nats[:, 0]
         if not self.tokens.sum():
             return Interval(math.nan, math.nan, math.nan)
-        if len(self.facts) > 1:
+        if (more != more[0]).any():
             return _bootstrap((more.sum(1) / self.tokens.sum())[:, None], lambda m: m[:, 0])
         pairs = np.stack([more[0], self.tokens.astype(np.float64)], axis=1)
         return _bootstrap(pairs, lambda means: means[:, 0] / means[:, 1])
