@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from twinlens.change.parts import Part, projection, refuse_missing
+from twinlens.change.forward import down_projection
 from twinlens.errors import InputError, ResultFileError
 from twinlens.model.anatomy import Site
 from twinlens.model.model import Model
@@ -85,8 +85,7 @@ def key_covariance(
     down-projection, and `ResultFileError` where a folder that was given cannot be written.
     """
     whole("batch_tokens", batch_tokens)
-    refuse_missing(model, [Part("mlp", whole_layer(layer))])
-    width = projection(model, "mlp", layer).by_input.shape[0]
+    width = down_projection(model, layer).by_input.shape[0]
     require(model, ("neuron", "block"))
     about, read = _asked(model, text, samples, length, seed)
     about |= {"weights": model.weights_hash(), "layer": layer, "length": length}
@@ -118,12 +117,6 @@ def _asked(
     if model.context is not None and length > model.context:
         raise InputError(f"length={length} is more than the {model.context} tokens that it reads")
     return {"samples": samples, "seed": seed}, None
-
-
-def whole_layer(layer: object) -> int:
-    """A layer as a number; raises `InputError` where it is none."""
-    whole("layer", layer, 0)
-    return int(layer)  # pyright: ignore[reportArgumentType]
 
 
 def cache_folder() -> Path:

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from twinlens.change.change import Assigned, changed
-from twinlens.change.covariance import whole_layer
 from twinlens.change.facts import Fact, Rows, answer_ids, rows_of
-from twinlens.change.forward import frozen, logits_at, projected
-from twinlens.change.parts import Part, Projection, projection, refuse_missing
+from twinlens.change.forward import down_projection, frozen, logits_at, projected
+from twinlens.change.parts import Projection
 from twinlens.errors import InputError
 from twinlens.model.model import Model
 from twinlens.run.check import require
@@ -48,7 +47,7 @@ def fine_tune(
     Raises an `InputError` that names what does not fit, `ChangeError` where the model has no plain
     down-projection.
     """
-    refuse_missing(model, [Part("mlp", whole_layer(layer))])
+    found = down_projection(model, layer)
     whole("steps", steps)
     for name, value in (("bound", bound), ("lr", lr), ("stop", stop)):
         if value is not None and not (isinstance(value, int | float) and 0 < value < math.inf):
@@ -56,7 +55,6 @@ def fine_tune(
     require(model, ("neuron", "block"))
     fact = Fact(prompt, subject, target)
     ids = answer_ids(model, prompt, target)
-    found = projection(model, "mlp", layer)
     training = _Training(bound, steps, lr, stop)
     weight, loss = _steps(model, layer, found, rows_of(model, fact, [""], ids), ids, training)
     about = {"kind": "fine-tune", **fact.plain(), "layer": layer, **training._asdict()}

@@ -9,9 +9,28 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from twinlens.change.parts import Part, Projection, projection, refuse_missing
+from twinlens.errors import ChangeError
 from twinlens.model.anatomy import Site
 from twinlens.model.model import Model
 from twinlens.run.hooks import hooked
+from twinlens.see.question import whole
+
+
+def down_projection(model: Model, layer: int) -> Projection:
+    """The projection by which the neurons of a layer write.
+
+    Raises `InputError` for what is no layer of the model, `ChangeError` where it has no plain
+    down-projection, or has its weights elsewhere.
+    """
+    whole("layer", layer, 0)
+    refuse_missing(model, [Part("mlp", int(layer))])
+    found = projection(model, "mlp", int(layer))
+    if found.weight.device.type == "meta":
+        raise ChangeError(
+            f"{model.name}: {found.weight_name} is offloaded; load the model without offloading"
+        )
+    return found
 
 
 @contextlib.contextmanager

@@ -21,10 +21,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from twinlens.change.change import Values, changed
-from twinlens.change.covariance import Covariance, whole_layer
+from twinlens.change.covariance import Covariance
 from twinlens.change.facts import Fact, answer_ids, prefixes, rows_of
-from twinlens.change.forward import keys_at
-from twinlens.change.parts import Part, projection, refuse_missing
+from twinlens.change.forward import down_projection, keys_at
 from twinlens.change.value import EditOptions, find_delta
 from twinlens.errors import ChangeError, InputError
 from twinlens.model.model import Model
@@ -63,8 +62,7 @@ class Edit:
         Raises `InputError` for a layer that the model does not have, `ChangeError` where its
         down-projection has another shape.
         """
-        refuse_missing(model, [Part("mlp", self.layer)])
-        found = projection(model, "mlp", self.layer)
+        found = down_projection(model, self.layer)
         if found.by_input.shape != (len(self.left), len(self.right)):
             raise ChangeError(
                 f"{found.weight_name} is {tuple(found.by_input.shape)} by inputs, the edit is of"
@@ -150,9 +148,9 @@ def _edit(
     other = options.kl_prompt.format(fact.subject.strip())
     rows = rows_of(model, fact, before, target, other)
     keys, values = keys_at(model, layer, rows.ids[:-1], rows.at[:-1])
-    key, start = keys.double().mean(0), values.double().mean(0)
-    found = find_delta(model, layer, rows, target, start.float(), options)
-    key, start, delta = key.cpu(), start.cpu(), found.delta.cpu().double()
+    key, start = (each.cpu().double().mean(0) for each in (keys, values))
+    found = find_delta(model, layer, rows, target, start.float().to(values.device), options)
+    delta = found.delta.cpu().double()
     left = covariance.solve(key, options.ridge)
     left = left / left.norm()
     right = delta / torch.dot(key, left)
@@ -171,7 +169,7 @@ def _edit(
 
 def _with_rounding(model: Model, edit: Edit, delta: Float[Tensor, " output"]) -> Edit:
     """The edit, with a note where the stored weight's number type loses much of it."""
-    found = projection(model, "mlp", edit.layer)
+    found = down_projection(model, edit.layer)
     stored = found.as_by_input(edit.values(model)[found.weight_name]).cpu().double()
     written = edit.key @ (stored - found.by_input.cpu().double())
     lost = float((written - delta).norm() / delta.norm())
@@ -183,8 +181,7 @@ def _with_rounding(model: Model, edit: Edit, delta: Float[Tensor, " output"]) ->
 
 
 def _refuse_unfit(model: Model, layer: int, covariance: Covariance) -> None:
-    refuse_missing(model, [Part("mlp", whole_layer(layer))])
-    width = projection(model, "mlp", layer).by_input.shape[0]
+    width = down_projection(model, layer).by_input.shape[0]
     if not isinstance(covariance, Covariance):
         raise InputError(
             f"covariance is {type(covariance).__name__}; make one with tl.key_covariance"
