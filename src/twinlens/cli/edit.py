@@ -212,7 +212,10 @@ def _changes(
     edits = edit_facts(model, facts, layer=layer, covariance=covariance, options=rome, progress=bar)
     notes = [note for edit in edits for note in edit.notes]
     if read.text is not None and read.loss_text in (None, read.text):
-        notes.append("the covariance is over the text whose loss is told: on others it rises more")
+        notes.append(
+            "the edit is made to disturb the text of --text least, and its loss is told;"
+            " --loss-text tells that of another"
+        )
     return list(edits), list(dict.fromkeys(notes))
 
 
