@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from twinlens.model.model import Model
     from twinlens.results import Result
     from twinlens.see.corruption import Noise
+    from twinlens.show.comparison import Comparison
     from twinlens.show.twin import TwinView
 
 
@@ -58,18 +59,8 @@ def show(
     from rich.console import Console
 
     from twinlens.show.table import table
-    from twinlens.show.twin import twin
 
-    view = twin(
-        *results,
-        lens_metric=lens.lens_metric,
-        lens_target=token(lens.lens_target, "--lens-target"),
-        reduce=reduce,
-        columns=output.columns,
-        crop=None if output.crop is None else span(output.crop, "--crop"),
-        flip=output.flip,
-        transpose=output.transpose,
-    )
+    view = view_of(results, lens, output, reduce, token(lens.lens_target, "--lens-target"))
     named = named_by_kind(results)
     if output.json:
         print_json({name: result.to_dict() for name, result in named.items()})
@@ -80,7 +71,29 @@ def show(
     write(view, named, output)
 
 
-def write(view: TwinView, named: dict[str, Result], output: OutputOptions) -> None:
+def view_of(
+    results: Sequence[Result],
+    lens: LensOptions,
+    output: OutputOptions,
+    reduce: str,
+    target: str | int,
+) -> TwinView:
+    """The picture of results that options mean; `target` is the token of the lens' metric."""
+    from twinlens.show.twin import twin
+
+    return twin(
+        *results,
+        lens_metric=lens.lens_metric,
+        lens_target=target,
+        reduce=reduce,
+        columns=output.columns,
+        crop=None if output.crop is None else span(output.crop, "--crop"),
+        flip=output.flip,
+        transpose=output.transpose,
+    )
+
+
+def write(view: TwinView | Comparison, named: dict[str, Result], output: OutputOptions) -> None:
     """Write the picture and the results that were asked for, and say where."""
     from rich.console import Console
 
@@ -96,7 +109,9 @@ def write(view: TwinView, named: dict[str, Result], output: OutputOptions) -> No
             messages.print(f"wrote {path}", markup=False)
 
 
-def open_page(view: TwinView, output: OutputOptions, say: Callable[[str], None]) -> None:
+def open_page(
+    view: TwinView | Comparison, output: OutputOptions, say: Callable[[str], None]
+) -> None:
     """Show the page in the browser: the one that was written, else one in the temporary folder."""
     import tempfile
     import webbrowser

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from twinlens.cli.ablate import look_ablated, refuse_ablation
 from twinlens.cli.app import app
 from twinlens.cli.common import load_model, progress, refuse_bad_output, say, show
 from twinlens.cli.options import (
+    AblateOptions,
     CorruptionOptions,
     HeadOptions,
     LensOptions,
@@ -40,6 +42,7 @@ def look(
     corruption: CorruptionOptions | None = None,
     neurons: NeuronOptions | None = None,
     heads: HeadOptions | None = None,
+    ablation: AblateOptions | None = None,
     lens: LensOptions | None = None,
     load: ModelOptions | None = None,
     output: OutputOptions | None = None,
@@ -47,7 +50,8 @@ def look(
     """See a prompt: the logit lens, and with a subject the causal trace beside it.
 
     Without a prompt: hamlet's story of a family whose name comes back, and which earlier places
-    that name depends on; the picture is written to hamlet.png.
+    that name depends on; the picture is written to hamlet.png. With --ablate: before and after some
+    parts of the model are silenced, and the difference.
 
     Parameters
     ----------
@@ -58,13 +62,14 @@ def look(
     """
     trace, corruption = trace or TraceOptions(), corruption or CorruptionOptions()
     lens, output = lens or LensOptions(), output or OutputOptions()
-    neurons = neurons or NeuronOptions()
+    neurons, ablation = neurons or NeuronOptions(), ablation or AblateOptions()
     if prompt is None:
         prompt, trace, corruption, output = _story(model, trace, corruption, output)
     _refuse_trace_without_subject(trace, corruption, neurons)
     if not neurons.neurons and neurons != NeuronOptions():
         raise InputError("--method, --basis and --reduce are about single neurons; give --neurons")
     _refuse_metric_of_rows(lens)
+    refuse_ablation(ablation, lens)
     refuse_bad_output(output)
     loaded = load_model(model, load or ModelOptions(), quiet=output.quiet)
     if output.crop is not None:
@@ -72,7 +77,10 @@ def look(
 
         cropped(span(output.crop, "--crop"), len(loaded.encode(prompt)))
     settings = _settings(prompt, trace, corruption, neurons, heads or HeadOptions(), lens)
-    show(loaded, _measure(loaded, settings, lens, output), lens, output, neurons.reduce)
+    if ablation.ablate:
+        look_ablated(loaded, settings, ablation, lens, output, neurons.reduce)
+    else:
+        show(loaded, _measure(loaded, settings, lens, output), lens, output, neurons.reduce)
 
 
 def _story(

@@ -22,7 +22,8 @@ _CORRUPTION = Group("Corruption", sort_key=4)
 _NEURONS = Group("Neurons", sort_key=5)
 _HEADS = Group("Heads", sort_key=6)
 _LENS = Group("Lens", sort_key=7)
-_PICTURE = Group("Picture and output", sort_key=8)
+_ABLATE = Group("Ablation", sort_key=8)
+_PICTURE = Group("Picture and output", sort_key=9)
 
 
 @Parameter(name="*", group=_MODEL)
@@ -139,6 +140,23 @@ class HeadOptions:
     "What each head looks at: arcs in the page; in the picture, what they look at from the focus."
     heads: Annotated[bool, Parameter(negative="")] = False
     "The model's heads on random tokens that repeat: which match, copy and look back."
+
+
+@Parameter(name="*", group=_ABLATE)
+@dataclass(frozen=True, kw_only=True)
+class AblateOptions:
+    """Which parts are silenced for a second look."""
+
+    ablate: Annotated[list[str], Parameter(negative="")] = field(default_factory=list)
+    "Parts to silence, with commas: 3.N17 (neuron), 4.H2 (head), 5.MLP, 5.ATTN. Before and after."
+    ablate_to: Literal["zero", "mean", "resample"] = "zero"
+    "What they write then: nothing, their mean on a text, or what they wrote at one of its tokens."
+    ablate_factor: float = 0.0
+    "With zero: what is left of them, e.g. 0.5 for half of what they wrote."
+    ablate_text: str | None = None
+    "With mean and resample: the text, in .txt or .jsonl, or 'hamlet'."
+    ablate_seed: Whole = 1
+    "With resample: the seed of the token."
 
 
 @Parameter(name="*", group=_LENS)

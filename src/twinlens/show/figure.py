@@ -6,6 +6,7 @@ size however long the prompt is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,11 @@ _DOTS = 200  # pixels an inch: what a neuron map shows at most
 _SIZES = (7.5, 6.5, 5.5)  # points, tried in turn for the text of a cell
 
 
-def draw(picture: Picture, style: Style) -> Any:
-    """The picture as a `matplotlib.figure.Figure` (`MissingExtraError` without matplotlib)."""
+def draw(pictures: Sequence[Picture], style: Style) -> Any:
+    """Pictures below each other as a `matplotlib.figure.Figure` (`MissingExtraError` without
+    matplotlib)."""
     figure_module = optional("matplotlib.figure", "figures")
-    layouts = blocks(picture, style)
+    layouts = blocks(pictures, style)
     figure = figure_module.Figure(figsize=layouts[0].canvas, facecolor="white")
     for layout in layouts:
         _block(figure, layout, layout.picture)

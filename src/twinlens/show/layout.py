@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from twinlens.errors import InputError
@@ -55,7 +56,8 @@ class Layout:
             self.before, self.below = style.gap, self._room_for_names(along)
         self.level = not style.transpose and self._widest_name() <= along - 0.04
         self.beside = style.strip + 0.08 if style.transpose else 0.0
-        self.above = 0.3 if style.transpose else style.strip + 0.34
+        strip = 0.0 if picture.surprisal_bits is None else style.strip
+        self.above = 0.3 if style.transpose else strip + 0.34
         if picture.panels[0].columns is not None:  # no surprisal, no positions
             self.above = 0.12
         self.pitch = self.panel[1] + self.above + self.below
@@ -109,8 +111,19 @@ class Layout:
         return self.box(x, y, 0, 0)[0], self.box(x, y, 0, 0)[1]
 
 
-def blocks(picture: Picture, style: Style) -> list[Layout]:
-    """Layouts of at most two panels each, stacked from the top; the last has the notes."""
+def blocks(pictures: Sequence[Picture], style: Style) -> list[Layout]:
+    """Layouts of at most two panels each, all stacked from the top; the last of a picture has its
+    notes."""
+    made = [layout for picture in pictures for layout in _blocks_of(picture, style)]
+    canvas = max(b.size[0] for b in made), sum(b.size[1] for b in made)
+    lift = canvas[1]
+    for block in made:
+        lift -= block.size[1]
+        block.canvas, block.lift = canvas, lift
+    return made
+
+
+def _blocks_of(picture: Picture, style: Style) -> list[Layout]:
     if any(panel.values.ndim > 3 for panel in picture.panels):
         style = replace(style, layer_side=1.7 * style.layer_side)  # room for a cell's neurons
     pairs: list[tuple[Picture, Style]] = []
@@ -121,13 +134,7 @@ def blocks(picture: Picture, style: Style) -> list[Layout]:
         for i in range(0, len(part.panels), 2):
             pairs.append((replace(part, panels=part.panels[i : i + 2], notes=()), its))
     pairs[-1] = replace(pairs[-1][0], notes=picture.notes), pairs[-1][1]
-    made = [Layout(pair, its) for pair, its in pairs]
-    canvas = max(b.size[0] for b in made), sum(b.size[1] for b in made)
-    lift = canvas[1]
-    for block in made:
-        lift -= block.size[1]
-        block.canvas, block.lift = canvas, lift
-    return made
+    return [Layout(pair, its) for pair, its in pairs]
 
 
 def _side(picture: Picture, style: Style) -> float:

@@ -62,7 +62,9 @@ def lens_panel(
     if metric in ("probability", "top_probability"):
         low, high = 0.0, 1.0
     diverging = metric in ("logit", "top_logit") and low < 0
-    name = _TARGET_WORDS.get(str(target), f"the token {target}")
+    name = _TARGET_WORDS.get(str(target)) or (
+        f"the token {target}" if isinstance(target, str) else lens.label(target)
+    )
     if diverging:
         low, high = -max(-low, high), max(-low, high)
     texts = [[lens.label(i) for i in row] for row in lens.top_ids[:, :, 0]]

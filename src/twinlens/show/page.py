@@ -9,13 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twinlens.errors import InputError
 from twinlens.results.storage import replacing
 from twinlens.show.document import document
 from twinlens.show.schema import Document
 from twinlens.show.twin import TwinView
+
+if TYPE_CHECKING:
+    from twinlens.show.comparison import Comparison
 
 BUNDLE = Path(__file__).parent / "static" / "twinlens.js"
 _POLICY = (
@@ -93,15 +96,20 @@ class Page:
         return mimebundle(self)
 
 
-def compare(views: Mapping[str, TwinView]) -> Page:
-    """Two (or more) views of the same tokens on one page: each, and the difference of two.
+def compare(views: Mapping[str, TwinView]) -> Comparison:
+    """Two (or more) views of the same tokens: each, and the difference of two.
 
     Before and after a change, two models with one tokenizer, noise and replacement. The names are
-    shown as they are given. Raises `InputError` where the tokens or rows differ.
+    shown as they are given. It shows itself in a notebook and saves itself as a page, where any two
+    can be subtracted, or as a picture, where the difference is second less first. Raises
+    `InputError` where the tokens or rows differ.
     """
+    from twinlens.show.comparison import Comparison
+
     if len(views) < 2:
         raise InputError(f"a comparison needs two views, got {len(views)}")
-    return Page(document({str(name): view.results for name, view in views.items()}))
+    named = {str(name): view for name, view in views.items()}
+    return Comparison(document({name: view.results for name, view in named.items()}), named)
 
 
 def _in_script(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,12 @@ class TwinView:
         """The picture as a `matplotlib.figure.Figure`."""
         from twinlens.show.figure import draw
 
-        return draw(self.picture, Style(self.columns, self.crop, self.flip, self.transpose))
+        return draw([self.picture], self.style)
+
+    @property
+    def style(self) -> Style:
+        """How the picture is laid out."""
+        return Style(self.columns, self.crop, self.flip, self.transpose)
 
     def save(self, path: str | Path, *, dpi: int = 160) -> Path:
         """Write .html, .png, .svg or .pdf; the file appears whole or not at all.
@@ -49,7 +55,7 @@ class TwinView:
         check_format(path)
         if path.suffix.lower() == ".html":
             return self.page().save(path)
-        payload = self._render(path.suffix[1:].lower(), dpi)
+        payload = rendered(self.figure(), [self.picture], path.suffix[1:].lower(), dpi)
         with replacing(path) as temporary:
             temporary.write_bytes(payload)
         return path
@@ -66,26 +72,28 @@ class TwinView:
         """For readers that show neither widgets nor frames; nothing without matplotlib."""
         if importlib.util.find_spec("matplotlib") is None:
             return None
-        return self._render("png", 110)
+        return rendered(self.figure(), [self.picture], "png", 110)
 
     def _repr_mimebundle_(self, **_: Any) -> Any:
         from twinlens.show.widget import mimebundle
 
         return mimebundle(self.page())
 
-    def _render(self, file_format: str, dpi: int) -> bytes:
-        import matplotlib
 
-        buffer = io.BytesIO()
-        width, height = (figure := self.figure()).get_size_inches()
-        if any(panel.values.ndim > 3 for panel in self.picture.panels):
-            dpi = max(dpi, MAP_DPI)  # a neuron is a pixel
-        dpi = min(dpi, int(60_000 / max(width, height)))  # no side beyond what PNG readers take
-        # The same picture gives the same bytes: no clock, and fixed names inside the SVG.
-        metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(file_format)
-        with matplotlib.rc_context({"svg.hashsalt": "twinlens", "svg.fonttype": "none"}):
-            figure.savefig(buffer, format=file_format, dpi=dpi, metadata=metadata)
-        return buffer.getvalue()
+def rendered(figure: Any, pictures: Sequence[Picture], file_format: str, dpi: int) -> bytes:
+    """The bytes of a figure of some pictures: the same for the same pictures."""
+    import matplotlib
+
+    buffer = io.BytesIO()
+    width, height = figure.get_size_inches()
+    if any(panel.values.ndim > 3 for picture in pictures for panel in picture.panels):
+        dpi = max(dpi, MAP_DPI)  # a neuron is a pixel
+    dpi = min(dpi, int(60_000 / max(width, height)))  # no side beyond what PNG readers take
+    # The same picture gives the same bytes: no clock, and fixed names inside the SVG.
+    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(file_format)
+    with matplotlib.rc_context({"svg.hashsalt": "twinlens", "svg.fonttype": "none"}):
+        figure.savefig(buffer, format=file_format, dpi=dpi, metadata=metadata)
+    return buffer.getvalue()
 
 
 def twin(
