@@ -166,6 +166,20 @@ def test_a_folder_that_grows_is_read_anew_and_one_that_breaks_says_so(small_run,
     service.jobs.close()
 
 
+def test_a_run_of_which_nothing_is_measured_has_no_average(small_run, tmp_path):
+    folder = tmp_path / "unknown"
+    shutil.copytree(small_run.path, folder)
+    for name in ("facts", "tokens", "cells", "neurons"):
+        table = polars.read_parquet(folder / f"{name}.parquet").filter(polars.col("fact") == 1)
+        table.write_parquet(folder / f"{name}.parquet")
+    service = Service({})
+    made = create_app(service, runs=Runs({"unknown": folder}))
+    refused = TestClient(made, base_url="http://localhost").get("/api/runs/unknown/average")
+    assert refused.status_code == 422
+    assert "no fact was measured" in error(refused)["message"]
+    service.jobs.close()
+
+
 def test_a_run_of_a_lens_alone_has_an_average(make_model, tmp_path):
     import twinlens as tl
 

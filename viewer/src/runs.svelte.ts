@@ -18,7 +18,9 @@ export class Browsing {
   /** The fact that is open (null: the average), and its place in the list, where it is in it. */
   open: FactRow | null = $state.raw(null);
   position: number | null = $state(null);
+  /** What is open is awaited: what is shown is not yet it; or it never came. */
   busy = $state(false);
+  failed = $state(false);
   run: RunInfo | null = $derived(this.runs.find(({ name }) => name === this.chosen) ?? null);
   /** Why nothing can be shown of the open fact. */
   missing: string | null = $derived(this.open && missing(this.open));
@@ -40,6 +42,7 @@ export class Browsing {
   async choose(name: string): Promise<void> {
     this.chosen = name;
     this.query = ALL;
+    this.total = 0;
     await this.enter();
   }
 
@@ -52,7 +55,7 @@ export class Browsing {
   }
 
   leave(): void {
-    this.active = false;
+    this.active = this.busy = this.failed = false;
     this.#turn++;
   }
 
@@ -99,6 +102,7 @@ export class Browsing {
     const row = this.row(position);
     if (turn !== this.#turn || !row) return;
     this.open = row;
+    this.busy = this.failed = false;
     if (row.status === "measured")
       await this.#present(() => this.client.fact(name, row.fact));
   }
@@ -152,12 +156,17 @@ export class Browsing {
 
   async #present(ask: () => Promise<RawDocument>): Promise<void> {
     const turn = ++this.#turn;
+    this.page.error = null;
+    this.failed = false;
     this.busy = true;
-    await this.#trying(async () => {
-      this.page.error = null;
+    try {
       const found = await ask();
       if (turn === this.#turn && this.active) this.page.present(found);
-    });
+    } catch (problem) {
+      if (turn !== this.#turn) return;
+      this.failed = true;
+      this.page.fail(problem);
+    }
     if (turn === this.#turn) this.busy = false;
   }
 
