@@ -8,8 +8,8 @@
 
 `scaling`: time and memory of sweeps of more and more facts, and the store's size for 1,000.
 `exact`: a sweep against single calls with as many threads, and against calls with other threads.
-`company`: what facts would gain at most by sharing passes, and by how much a row's logits change
-in company, which is why they do not share. `real`: time of a sweep of a file. `reckon`: counts
+`company`: what facts gain by sharing passes (`share=True`), and by how much their scores move,
+which is why they do so only when asked. `real`: time of a sweep of a file. `reckon`: counts
 the FLOP of 1,209 facts on GPT-2 XL; no time is measured there. `tiny` is a random GPT-2.
 """
 
@@ -103,32 +103,24 @@ def exact(model: Any) -> None:
 
 
 def company(model: Any) -> None:
-    fact = facts_of(1)[0]
-    tokens = model.encode(fact["prompt"])
-    ids = torch.from_numpy(tokens.ids)[None]
-    for threads in (2, 1):
-        torch.set_num_threads(threads)
-        with torch.no_grad():
-            alone = model.hf(input_ids=ids).logits
-            made = [model.hf(input_ids=ids.repeat(n, 1)).logits[:1] for n in (2, 3, 10, 17, 64)]
-        worst = max(float((one - alone).abs().max()) for one in made)
-        print(f"{threads} threads: a row's logits in a pass of 2 to 64 differ by up to {worst:.1e}")
-    base = 0.0
-    for together in (1, 2, 4, 8):
-        seconds = []
-        for _ in range(4):
-            started = time.perf_counter()
-            noise = tl.Noise(samples=10 * together)
-            tl.causal_trace(
-                model, fact["prompt"], fact["subject"], corruption=noise, progress=False,
-                batch_tokens=4096 * together,
-            )  # fmt: skip
-            seconds.append(time.perf_counter() - started)
-        each = min(seconds[1:]) / together
-        base = base or each
+    """Traces of facts alone and with shared passes, in pairs, and how far their scores differ."""
+    facts, pairs = facts_of(40), 3
+    with tempfile.TemporaryDirectory() as root:
+        swept(model, facts_of(3), Path(root) / "warm")
+        ratios = []
+        for pair in range(pairs):
+            times, runs = [], []
+            for share in (False, True):
+                folder = Path(root) / f"{pair} {share}"
+                seconds, run = swept(model, facts, folder, measure=["trace"], share=share)
+                times.append(seconds)
+                runs.append(run.cells["score"].to_numpy())
+            ratios.append(times[0] / times[1])
+        differ = np.abs(runs[0] - runs[1])
         print(
-            f"a trace with the rows of {together} facts a pass: {each * 1000:.1f} ms a fact,"
-            f" speed-up {base / each:.2f}"
+            f"traces of {len(facts)} facts with shared passes: {np.median(ratios):.2f} times as"
+            f" fast as alone (median of {pairs} pairs); {int((differ > 0).sum())} of"
+            f" {len(differ)} scores differ, by at most {differ.max():.1e}"
         )
 
 

@@ -10,6 +10,7 @@ from tests.see.rome import hidden_flow
 from twinlens.errors import AnatomyError
 from twinlens.model.anatomy import Site
 from twinlens.run.passes import Inputs, State, read, restore
+from twinlens.see.trace import asking, traces
 
 KINDS = ("block", "mlp", "attn", "head")
 
@@ -222,3 +223,26 @@ def test_a_model_without_heads_is_refused_for_heads_only(make_model, tokenizer):
     assert tl.causal_trace(headless, STORY, "Lily").scores.shape[0] == 4
     with pytest.raises(AnatomyError, match="no site 'head'"):
         tl.causal_trace(headless, STORY, "Lily", kind="head")
+
+
+def test_traces_of_several_prompts_share_passes(family: tl.Model):
+    """Each has the scores that it has alone, though their subjects stand at other tokens."""
+    story = "One day Lily loved to play"
+    prompts = [(story, "Lily"), (story, "loved"), (story, "Lily loved")]
+    noise = tl.Noise(samples=2)
+    for kind in ("block", "mlp", "attn"):
+        asked = [
+            asking(
+                family, prompt, subject, noise, focus=-1, answer=None, kind=kind, window=1,
+                metric="kl", foil=None, direction="denoise",
+            )
+            for prompt, subject in prompts
+        ]  # fmt: skip
+        found = traces(family, asked, progress=False)
+        for (prompt, subject), made in zip(prompts, found, strict=True):
+            alone = tl.causal_trace(
+                family, prompt, subject, kind=kind, corruption=noise, metric="kl", progress=False
+            )
+            assert made.settings == alone.settings
+            np.testing.assert_allclose(made.samples, alone.samples, atol=1e-4)
+            assert (made.effects()[alone.effects() == 0] == 0).all()

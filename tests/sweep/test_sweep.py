@@ -10,7 +10,8 @@ import pytest
 import twinlens as tl
 from twinlens.errors import FactsError, InputError, MissingExtraError, RunFolderError
 from twinlens.see.corruption import embedding_std
-from twinlens.sweep.plan import computing, subjects_std
+from twinlens.sweep.plan import computing
+from twinlens.sweep.preparing import subjects_std
 from twinlens.sweep.tables import TABLES
 
 pytest.importorskip("pyarrow")
@@ -77,6 +78,44 @@ def test_neither_order_nor_company_nor_a_stop_changes_a_bit(make_model, whole, t
     assert set(turned.facts["key"]) == set(again.facts["key"])
     for number in range(3):
         assert np.array_equal(turned.grid(2 - number, "block"), whole.grid(number, "block"))
+
+
+@pytest.mark.parametrize("kinds", [["block", "attn"], ["mlp"]])
+def test_facts_that_share_passes_have_the_numbers_of_single_ones(make_model, tmp_path, kinds):
+    names = ("Lily", "Paris", "Mr Dursley", "Tom")
+    facts = [{"prompt": f"{name} loved to", "subject": name} for name in names]
+    facts += [{"prompt": f"One day {name} loved", "subject": name} for name in names]
+    facts.append({"prompt": "so Lily loved", "subject": "so Lily loved"})
+    options = FEW | {"measure": ["trace"], "kinds": kinds}
+    alone = tl.sweep_facts(make_model("llama"), facts, tmp_path / "alone", **options)
+    shared = tl.sweep_facts(make_model("llama"), facts, tmp_path / "shared", share=True, **options)
+    lengths = shared.facts["n_tokens"].to_list()
+    assert len(set(lengths)) < len(lengths)
+    for column in ("score", "corrupted", "clean", "spread"):
+        np.testing.assert_allclose(shared.cells[column], alone.cells[column], atol=1e-6, rtol=0)
+    untouched = alone.cells["effect"] == 0  # these are not rounded, either
+    assert (shared.cells.filter(untouched)["effect"] == 0).all()
+
+
+def test_one_fact_that_cannot_be_asked_does_not_take_its_company_with_it(make_model, tmp_path):
+    facts = [
+        {"prompt": f"{name} loved to", "subject": name, "counterfactual": f"{other} loved to"}
+        for name, other in (("Lily", "Lucy"), ("Paris", "Rome is far"), ("Anna", "Paul"))
+    ]
+    options = FEW | {"corruption": "counterfactual", "kinds": ["block"], "measure": ["trace"]}
+    alone = tl.sweep_facts(make_model("llama"), facts, tmp_path / "alone", **options)
+    shared = tl.sweep_facts(make_model("llama"), facts, tmp_path / "run", share=True, **options)
+    assert "failed" in set(shared.facts["status"])
+    assert shared.facts["status"].to_list() == alone.facts["status"].to_list()
+    assert shared.facts["reason"].to_list() == alone.facts["reason"].to_list()
+
+
+def test_noise_in_the_embeddings_place_is_not_shared(make_model, tmp_path):
+    noise = tl.Noise(samples=2, replace=True)
+    with pytest.raises(InputError, match="share needs noise that is added"):
+        tl.sweep_facts(
+            make_model("llama"), FACTS, tmp_path, share=True, **FEW | {"corruption": noise}
+        )
 
 
 def test_what_is_done_is_not_done_again(make_model, whole, monkeypatch):

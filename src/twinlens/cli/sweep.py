@@ -55,6 +55,8 @@ class SweepOptions:
     "Tokens of one forward pass at most."
     threads: Annotated[int | None, Parameter(converter=whole)] = None
     "CPU threads of a worker. Small models: 1, and the same command in several processes."
+    share: Annotated[bool, Parameter(negative="")] = False
+    "Facts of like length share passes: faster for small models, last digits move."
     unknown: Annotated[bool, Parameter(negative="")] = False
     "Measure the facts that the model does not know, too."
 
@@ -138,7 +140,7 @@ def _checked(asked: SweepOptions, noise: NoiseOptions) -> dict[str, Any]:
         raise InputError("--sigma, --samples and the like are about noise; leave --corruption out")
     same = (
         "window", "metric", "direction", "method", "restored", "top_neurons", "engine",
-        "batch_tokens", "unknown", "threads",
+        "batch_tokens", "unknown", "share", "threads",
     )  # fmt: skip
     return {name: getattr(asked, name) for name in same} | {
         "corruption": noise_of(noise) if asked.corruption == "noise" else asked.corruption,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -87,13 +87,15 @@ class Engines:
                 advance(len(numbers))
         return found
 
-    def is_known(self, cell: Cell) -> bool:
-        """Whether the cell changes nothing at the last token, and needs no run."""
-        first, last = min(self.differing), int(self.base.ids.shape[1]) - 1
+    def is_known(self, cell: Cell, differing: Collection[int] | None = None) -> bool:
+        """Whether the cell changes nothing at the last token, and needs no run; with `differing`,
+        in those samples that differ there alone."""
+        differing = self.differing if differing is None else differing
+        first, last = min(differing), int(self.base.ids.shape[1]) - 1
 
         def changes_nothing(state: State) -> bool:
             site, token, _ = state
-            if token < first or (site.kind == "embed" and token not in self.differing):
+            if token < first or (site.kind == "embed" and token not in differing):
                 return True
             return site.layer == self.model.n_layers - 1 and site.kind != "embed" and token < last
 

@@ -62,6 +62,29 @@ class Inputs:
         """The same ids as so many samples; for inputs of one sample without noise."""
         return Inputs(self.ids.expand(samples, -1))
 
+    @staticmethod
+    def stacked(parts: Sequence[Inputs]) -> Inputs:
+        """Inputs of one length as one: the samples of the first, then those of the next, ...
+
+        Noise that is added may be at different tokens: it is nothing where a part has none. Noise
+        that takes the embeddings' place must be at the same tokens in all parts.
+        """
+        if len(parts) == 1:
+            return parts[0]
+        ids = torch.cat([part.ids for part in parts])
+        drawn = [(p.noise, p.mask) for p in parts if p.noise is not None and p.mask is not None]
+        if not drawn:
+            return Inputs(ids)
+        mask = torch.stack([mask for _, mask in drawn]).any(0)
+        if parts[0].replace and not all(torch.equal(where, mask) for _, where in drawn):
+            raise ValueError("noise in the place of embeddings is at different tokens")
+        widened = []
+        for noise, where in drawn:
+            wide = noise.new_zeros(noise.shape[0], int(mask.sum()), noise.shape[2])
+            wide[:, where[mask]] = noise
+            widened.append(wide)
+        return Inputs(ids, torch.cat(widened), mask, parts[0].replace)
+
     def first_sample(self) -> Inputs:
         """The same inputs with one sample."""
         noise = None if self.noise is None else self.noise[:1]

@@ -16,7 +16,7 @@ from torch import Tensor
 from twinlens.errors import CorruptionError, SubjectError
 from twinlens.model.anatomy import Site
 from twinlens.model.model import Model
-from twinlens.run.passes import Inputs, Reading, Score, read
+from twinlens.run.passes import Inputs, Reading, Score, Values, read
 from twinlens.see.corruption import Corrupted
 from twinlens.see.question import Metric, Question
 
@@ -73,6 +73,26 @@ def run_both(
         top=top,
         score=_scorer(question, answer, clean.logits[0]),
     )
+
+
+def stacked(runs: Sequence[Runs]) -> tuple[Inputs, Values, Score]:
+    """Runs of one length as one, whose rows share passes: their base runs, the states that are put
+    in, and the score of rows [cell, run, sample], each by its own run's metric."""
+    first = runs[0]
+    if len(runs) == 1:
+        return first.base, first.source.values, first.score
+    samples = first.base.samples
+    values = {
+        site: torch.cat([run.source.values[site].expand(samples, -1, -1) for run in runs])
+        for site in first.source.values
+    }
+
+    def score(logits: Float[Tensor, "row vocab"]) -> Float[Tensor, " row"]:
+        rows = logits.view(-1, len(runs), samples, logits.shape[-1])
+        each = [run.score(rows[:, n].flatten(0, 1)) for n, run in enumerate(runs)]
+        return torch.stack(each).view(len(runs), -1, samples).transpose(0, 1).flatten()
+
+    return Inputs.stacked([run.base for run in runs]), values, score
 
 
 def refuse_not_a_number(model: Model, runs: Runs, samples: np.ndarray) -> None:

@@ -6,7 +6,8 @@ Run clean, run corrupted, then once for every state with that state taken from t
 from __future__ import annotations
 
 import warnings
-from typing import get_args
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -22,7 +23,7 @@ from twinlens.run.passes import Cell, State
 from twinlens.see.corruption import Corrupted, Corruption, Noise, corrupt
 from twinlens.see.provenance import provenance
 from twinlens.see.question import Direction, Kind, Metric, Question, ask, one_of, whole
-from twinlens.see.runs import Runs, refuse_not_a_number, run_both, warnings_of
+from twinlens.see.runs import Runs, refuse_not_a_number, run_both, stacked, warnings_of
 
 
 def causal_trace(
@@ -66,28 +67,94 @@ def causal_trace(
     naming the argument that does not fit, `AnatomyError` where the model fails its checks, and
     `ReplayError` where `engine="replay"` is asked of blocks that cannot be replayed.
     """
-    question = ask(
-        model, prompt, subject, focus=focus, answer=answer, kind=kind, window=window,
+    asked = asking(
+        model, prompt, subject, corruption, focus=focus, answer=answer, kind=kind, window=window,
         metric=metric, foil=foil, direction=direction,
     )  # fmt: skip
+    made = traces(model, [asked], engine=engine, batch_tokens=batch_tokens, progress=progress)[0]
+    for note in made.notes:
+        warnings.warn(note, stacklevel=2)
+    return made
+
+
+class Asked(NamedTuple):
+    """A question, and its prompt as it is corrupted."""
+
+    question: Question
+    corrupted: Corrupted
+
+
+def asking(
+    model: Model,
+    prompt: str | Tokens,
+    subject: Subject | None,
+    corruption: Corruption | None,
+    **asked: Any,
+) -> Asked:
+    """What `causal_trace` is asked, resolved; it takes the same and raises the same."""
+    question = ask(model, prompt, subject, **asked)
+    return Asked(question, corrupt(model, question.tokens, corruption or Noise(), question.mask))
+
+
+def traces(
+    model: Model,
+    asked: Sequence[Asked],
+    *,
+    engine: Engine = "auto",
+    batch_tokens: int = 4096,
+    progress: Progress = None,
+) -> list[TraceResult]:
+    """The traces of questions that differ in nothing but prompt, subject and answer.
+
+    Their prompts have one length, and their rows share passes, as the rows of one prompt do; noise
+    in the place of embeddings must be at the same tokens.
+    """
     one_of("engine", engine, get_args(Engine))
     whole("batch_tokens", batch_tokens)
+    kind = asked[0].question.kind
     require(model, ["embed", kind])
-    corrupted = corrupt(model, question.tokens, corruption or Noise(), question.mask)
     sites = [s for kind in site_kinds(kind) for s in model.sites(kind)]
-    runs = run_both(model, question, corrupted, sites, batch_tokens)
+    runs = [run_both(model, *one, sites, batch_tokens) for one in asked]
     notes: list[str] = []
+    base, source, score = stacked(runs)
+    differing = np.flatnonzero(np.any([one.corrupted.subject_mask for one in asked], axis=0))
     engines = Engines(
-        model, engine, runs.base, runs.source.values, _cells(model, question), runs.score,
-        differing=np.flatnonzero(corrupted.subject_mask).tolist(), batch_tokens=batch_tokens,
+        model, engine, base, source, _cells(model, asked[0].question), score,
+        differing=differing.tolist(), batch_tokens=batch_tokens,
         on_smaller=lambda n: notes.append(f"out of memory: went on with {n} cells a batch"),
     )  # fmt: skip
-    samples = _restore_all(model, question, runs, engines, progress)
-    refuse_not_a_number(model, runs, samples)
-    notes = [*warnings_of(question, runs), *notes, *([engines.note] if engines.note else [])]
-    for note in notes:
-        warnings.warn(note, stacklevel=2)
-    return _result(model, question, corrupted, runs, engines, samples, notes)
+    with counting(len(engines.cells), f"trace {kind}", progress) as advance:
+        scores = _scores(engines, asked, runs, advance)
+    notes += [engines.note] if engines.note else []
+    made: list[TraceResult] = []
+    for one, its_runs, found in zip(asked, runs, scores, strict=True):
+        samples = _in_place(model, one.question, its_runs, found)
+        refuse_not_a_number(model, its_runs, samples)
+        its_notes = [*warnings_of(one.question, its_runs), *notes]
+        made.append(_result(model, *one, its_runs, engines.used, samples, its_notes))
+    return made
+
+
+def _scores(
+    engines: Engines,
+    asked: Sequence[Asked],
+    runs: Sequence[Runs],
+    advance: Callable[[int], None],
+) -> Float[np.ndarray, "question cell sample"]:
+    """Scores of every cell; one that changes nothing for a question has its base run's score, to
+    the last bit, whatever it does for the others."""
+    scores = engines.scores(advance=advance).reshape(len(engines.cells), len(asked), -1)
+    if engines.used == "replay" and len(asked) > 1:
+        for number, (one, its_runs) in enumerate(zip(asked, runs, strict=True)):
+            tokens = set(np.flatnonzero(one.corrupted.subject_mask).tolist())
+            same = [n for n, cell in enumerate(engines.cells) if engines.is_known(cell, tokens)]
+            scores[same, number] = _untouched(one.question, its_runs)
+    return scores.swapaxes(0, 1)
+
+
+def _untouched(question: Question, runs: Runs) -> float | Float[np.ndarray, " sample"]:
+    """The scores of the run into which states are put."""
+    return runs.corrupted_scores if question.direction == "denoise" else runs.clean_score
 
 
 def _result(
@@ -95,7 +162,7 @@ def _result(
     question: Question,
     corrupted: Corrupted,
     runs: Runs,
-    engines: Engines,
+    engine: str,
     samples: Float[np.ndarray, "layer token *head sample"],
     notes: list[str],
 ) -> TraceResult:
@@ -107,7 +174,7 @@ def _result(
         tokens=question.tokens,
         layers=row_names(model, question.kind),
         vocabulary=model.vocabulary(question.tokens.ids, np.array([runs.answer, runs.top])),
-        settings=question.settings() | corrupted.settings | {"engine": engines.used},
+        settings=question.settings() | corrupted.settings | {"engine": engine},
         provenance=provenance(model),
         notes=tuple(notes),
         kind=question.kind,
@@ -125,17 +192,14 @@ def _result(
     )
 
 
-def _restore_all(
-    model: Model, question: Question, runs: Runs, engines: Engines, progress: Progress
+def _in_place(
+    model: Model, question: Question, runs: Runs, scores: Float[np.ndarray, "cell sample"]
 ) -> Float[np.ndarray, "layer token *head sample"]:
     """Scores of every cell and sample; cells after the focus have the base run's score."""
-    with counting(len(engines.cells), f"trace {question.kind}", progress) as advance:
-        scores = engines.scores(advance=advance)
-    denoise = question.direction == "denoise"
     layers, heads = len(row_names(model, question.kind)), _heads(model, question.kind)
     shape = (layers, len(question.tokens), *heads, runs.base.samples)
     samples = np.empty(shape)
-    samples[...] = runs.corrupted_scores if denoise else runs.clean_score
+    samples[...] = _untouched(question, runs)
     reached = question.focus + 1
     samples[:, :reached] = scores.reshape(layers, reached, *shape[2:])
     return samples

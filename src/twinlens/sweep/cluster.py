@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,11 +20,12 @@ from twinlens.results.base import optional
 from twinlens.see.question import whole
 from twinlens.sweep.facts import Facts
 from twinlens.sweep.folder import Folder
-from twinlens.sweep.plan import Plan, Prepared, Unit, prepare
+from twinlens.sweep.plan import Plan, Prepared, Unit
+from twinlens.sweep.preparing import prepare
 from twinlens.sweep.settings import SweepSettings
 from twinlens.sweep.work import Made, run
 
-_AHEAD = 2  # units a worker has: one that is done, one that waits
+_AHEAD = 2  # groups of units a worker has: one that is done, one that waits
 _PATIENCE = 10.0  # seconds to reach a cluster
 _OFTEN = 3  # times that a unit may lose its worker, and workers may be lost in a row
 
@@ -82,9 +83,9 @@ class Worker:
         """What only the model can say."""
         return prepare(self.model, facts, settings, resolved)
 
-    def run(self, unit: Unit, plan: Plan) -> Made:
-        """One unit; the same function as on one machine."""
-        return next(run(self.model, [unit], plan))
+    def run(self, units: Sequence[Unit], plan: Plan) -> list[Made]:
+        """Units of one length; the same function as on one machine."""
+        return list(run(self.model, units, plan))
 
 
 class Workers:
@@ -171,7 +172,8 @@ class _Driver:
         self.shared = workers.ray.put(replace(plan, units=()))
         done = folder.done()
         self.todo = deque(unit for unit in plan.units if unit.key not in done)
-        self.running: dict[Any, tuple[Unit, Any]] = {}
+        self.plan = plan
+        self.running: dict[Any, tuple[list[Unit], Any]] = {}
         self.claims = contextlib.ExitStack()
         self.held: dict[str, contextlib.ExitStack] = {}
         self.losses: Counter[str] = Counter()
@@ -183,34 +185,38 @@ class _Driver:
         load = Counter(id(actor) for _, actor in self.running.values())
         for actor in self.workers.actors:
             while self.todo and load[id(actor)] < _AHEAD:
-                unit = self.todo.popleft()
-                if self._claimed(unit):
+                group = next(self.plan.groups(self.todo))
+                for _ in group:
+                    self.todo.popleft()
+                if mine := [unit for unit in group if self._claimed(unit)]:
                     self._check_weights(actor)
-                    self.running[actor.run.remote(unit, self.shared)] = unit, actor
+                    self.running[actor.run.remote(mine, self.shared)] = mine, actor
                     load[id(actor)] += 1
         return bool(self.running)
 
     def take_in(self) -> None:
-        """Wait for one unit, and keep it; where its worker was lost, it is done again."""
+        """Wait for a group of units, and keep them; where its worker was lost, they are done
+        again."""
         ray = self.workers.ray
         finished, _ = ray.wait(list(self.running), num_returns=1)
-        unit, actor = self.running.pop(finished[0])
+        units, actor = self.running.pop(finished[0])
         try:
-            made = self.workers.get(finished[0])
+            found = self.workers.get(finished[0])
         except ClusterError as error:
-            self._lost(actor, unit, error)
+            self._lost(actor, units, error)
             return
-        if isinstance(made, str):  # the weights of a worker
-            if made != self.workers.hash:
+        if isinstance(found, str):  # the weights of a worker
+            if found != self.workers.hash:
                 raise ClusterError(
-                    f"a worker loaded other weights ({made[:12]}) than the first"
+                    f"a worker loaded other weights ({found[:12]}) than the first"
                     f" ({str(self.workers.hash)[:12]}): do all machines have the same files?"
                 )
             return
         self.workers.lost = 0
-        self.folder.put(unit, made.table)
-        self.told(made)
-        self.held.pop(unit.key).close()
+        for unit, made in zip(units, found, strict=True):
+            self.folder.put(unit, made.table)
+            self.told(made)
+            self.held.pop(unit.key).close()
 
     def _claimed(self, unit: Unit) -> bool:
         """Whether the unit is ours; what another driver works on is waited for at the end."""
@@ -230,27 +236,23 @@ class _Driver:
     def _check_weights(self, actor: Any) -> None:
         if actor not in self.ready:
             self.ready.add(actor)
-            self.running[actor.weights_hash.remote()] = _NO_UNIT, actor
+            self.running[actor.weights_hash.remote()] = [], actor
 
-    def _lost(self, actor: Any, unit: Unit, error: ClusterError) -> None:
-        if actor in self.workers.actors:  # the first of its units to be missed
+    def _lost(self, actor: Any, units: Sequence[Unit], error: ClusterError) -> None:
+        if actor in self.workers.actors:  # the first of its groups to be missed
             self.workers.replace(actor)
             self.workers.lost += 1
             if self.workers.lost > _OFTEN * len(self.workers.actors):
                 raise ClusterError(
                     f"{self.workers.lost} workers were lost one after the other: {error}"
                 ) from error
-        if unit is _NO_UNIT:
-            return
-        self.losses[unit.key] += 1
-        if self.losses[unit.key] < _OFTEN * _AHEAD:
-            self.todo.appendleft(unit)
-        else:
-            self.left_out.append(unit)
-            self.held.pop(unit.key).close()
-
-
-_NO_UNIT: Any = object()
+        for unit in reversed(units):
+            self.losses[unit.key] += 1
+            if self.losses[unit.key] < _OFTEN * _AHEAD:
+                self.todo.appendleft(unit)
+            else:
+                self.left_out.append(unit)
+                self.held.pop(unit.key).close()
 
 
 def _join(ray: Any, cluster: Cluster) -> None:

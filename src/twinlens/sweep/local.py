@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 from twinlens.model.model import Model
@@ -18,24 +19,22 @@ def run_here(model: Model, plan: Plan, folder: Folder, told: Told) -> list[Unit]
 
     Returns the units that did not fit the memory.
     """
-    left, too_large = _left(plan.units, folder), list[Unit]()
-    while left:
-        did = [unit for unit in left if _do(model, unit, plan, folder, told, too_large)]
-        left = [u for u in _left(plan.units, folder) if u not in too_large]
-        if left and not did:
-            _do(model, left[0], plan, folder, told, too_large, wait=True)
-            left = [u for u in left if not folder.has(u) and u not in too_large]
+    too_large: list[Unit] = []
+
+    def left() -> list[Unit]:
+        done = folder.done()
+        return [u for u in plan.units if u.key not in done and u not in too_large]
+
+    while units := left():
+        did = [_do(model, group, plan, folder, told, too_large) for group in plan.groups(units)]
+        if not any(did) and (units := left()):
+            _do(model, units[:1], plan, folder, told, too_large, wait=True)
     return too_large
-
-
-def _left(units: Sequence[Unit], folder: Folder) -> list[Unit]:
-    done = folder.done()
-    return [unit for unit in units if unit.key not in done]
 
 
 def _do(
     model: Model,
-    unit: Unit,
+    group: Sequence[Unit],
     plan: Plan,
     folder: Folder,
     told: Told,
@@ -43,19 +42,16 @@ def _do(
     *,
     wait: bool = False,
 ) -> bool:
-    """Whether the unit was free and is now done."""
-    if unit in too_large:
-        return False
-    with folder.claim(unit, wait=wait) as mine:
-        if not mine:
-            return False
+    """Do those units of a group that are free; whether there were any."""
+    with contextlib.ExitStack() as claims:
+        mine = [unit for unit in group if claims.enter_context(folder.claim(unit, wait=wait))]
         try:
-            for made in run(model, [unit], plan):
+            for unit, made in zip(mine, run(model, mine, plan), strict=True):
                 folder.put(unit, made.table)
                 told(made)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             free_memory()
-            too_large.append(unit)
-    return True
+            too_large += [unit for unit in mine if not folder.has(unit)]
+    return bool(mine)

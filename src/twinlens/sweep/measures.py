@@ -1,9 +1,9 @@
-"""One fact's lens, traces and neurons as columns of the run's tables."""
+"""Facts' lenses, traces and neurons as columns of the run's tables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
@@ -14,44 +14,68 @@ from twinlens.see.card import written_tokens
 from twinlens.see.lens import logit_lens
 from twinlens.see.neurons import neuron_trace
 from twinlens.see.roles import roles
-from twinlens.see.trace import causal_trace
+from twinlens.see.trace import asking, traces
 from twinlens.sweep.facts import Fact
 from twinlens.sweep.plan import Plan
-from twinlens.sweep.settings import SweepSettings
+from twinlens.sweep.settings import SweepSettings, SweptKind
 from twinlens.sweep.tables import EMBED
 
 Columns = dict[str, Any]
 
 
+class Asked(NamedTuple):
+    """A fact that is to be measured: its tokens, its subject's, and the answer that is traced."""
+
+    fact: Fact
+    tokens: Tokens
+    mask: Bool[np.ndarray, " token"]
+    answer: int
+
+
 def measured(
-    model: Model,
-    tokens: Tokens,
-    mask: Bool[np.ndarray, " token"],
-    fact: Fact,
-    answer: int,
-    plan: Plan,
+    model: Model, group: Sequence[Asked], plan: Plan
+) -> list[tuple[dict[str, Columns], Columns]]:
+    """For each fact of a group (of one length): its tables, and what the table of facts has of it
+    besides. The facts' traces share passes."""
+    by_kind = [traced(model, group, plan, kind) for kind in plan.settings.traced]
+    return [
+        _alone(model, asked, [made[n] for made in by_kind], plan) for n, asked in enumerate(group)
+    ]
+
+
+def traced(model: Model, group: Sequence[Asked], plan: Plan, kind: SweptKind) -> list[TraceResult]:
+    """The traces of one kind of facts of one length."""
+    settings = plan.settings
+    window = 1 if kind == "block" else settings.window
+    asked = [
+        asking(
+            model, one.tokens, one.fact.subject, settings.corruption_of(one.fact, plan.sigma),
+            focus=-1, answer=one.answer, kind=kind, window=window, foil=None,
+            metric=settings.metric, direction=settings.direction,
+        )
+        for one in group
+    ]  # fmt: skip
+    return traces(model, asked, engine=plan.engine(kind), progress=False, **_bounded(settings))
+
+
+def _alone(
+    model: Model, asked: Asked, found: Sequence[TraceResult], plan: Plan
 ) -> tuple[dict[str, Columns], Columns]:
-    """The tables of a fact, and what the table of facts has of it besides."""
-    settings, parts = plan.settings, list[Columns]()
+    """A fact's traces and what is measured of it alone, as tables."""
+    settings, parts, (fact, tokens, mask, answer) = plan.settings, list[Columns](), asked
     role = roles(mask, len(tokens) - 1)
     tables: dict[str, Columns] = {"tokens": _tokens(fact.number, tokens, mask, role)}
     about: Columns = {"notes": []}
-    asked = _asked(settings, fact, answer, plan)
-    if "trace" in settings.measure:
-        for kind in settings.kinds:
-            window = 1 if kind == "block" else settings.window
-            engine: Any = plan.resolved["engines"][kind]
-            trace = causal_trace(
-                model, tokens, fact.subject, kind=kind, window=window, engine=engine, **asked
-            )
-            parts.append(_trace(trace, role))
-            about |= {"clean": trace.clean, "corrupted": trace.corrupted}
-            about["notes"] += trace.notes
+    for trace in found:
+        parts.append(_trace(trace, role))
+        about |= {"clean": trace.clean, "corrupted": trace.corrupted}
+        about["notes"] += trace.notes
     if "neurons" in settings.measure:
-        engine = plan.resolved["engines"]["neurons"]
         units = neuron_trace(
-            model, tokens, fact.subject, method=settings.method, restored=settings.restored,
-            engine=engine, **asked,
+            model, tokens, fact.subject, answer=answer, metric=settings.metric,
+            corruption=settings.corruption_of(fact, plan.sigma), direction=settings.direction,
+            method=settings.method, restored=settings.restored, engine=plan.engine("neurons"),
+            progress=False, **_bounded(settings),
         )  # fmt: skip
         parts.append(_layer_mean(units, role))
         tables["neurons"] = _top(model, units, role, settings.top_neurons, fact.number)
@@ -66,15 +90,8 @@ def measured(
     return tables, about
 
 
-def _asked(settings: SweepSettings, fact: Fact, answer: int, plan: Plan) -> dict[str, Any]:
-    asked: dict[str, Any] = {
-        "answer": answer,
-        "corruption": settings.corruption_of(fact, plan.resolved["sigma"]),
-        "metric": settings.metric,
-        "direction": settings.direction,
-        "progress": False,
-    }
-    return asked | ({"batch_tokens": settings.batch_tokens} if settings.batch_tokens else {})
+def _bounded(settings: SweepSettings) -> dict[str, Any]:
+    return {"batch_tokens": settings.batch_tokens} if settings.batch_tokens else {}
 
 
 def _tokens(

@@ -41,6 +41,7 @@ class SweepSettings:
     restored: int = 30
     top_neurons: int = 30
     unknown: bool = False
+    share: bool = False
     threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -55,6 +56,8 @@ class SweepSettings:
             ("method", SweptMethod), ("corruption", SweptCorruption),
         ):  # fmt: skip
             one_of(name, getattr(self, name), get_args(choices))
+        if self.share and self.corruption == "noise" and self.noise.replace:
+            raise InputError("share needs noise that is added, not put in the embeddings' place")
         if self.metric == "logit_difference":
             raise InputError("metric='logit_difference' needs a foil, which facts do not have")
         for name, least, optional in (
@@ -64,6 +67,11 @@ class SweepSettings:
             value: object = getattr(self, name)
             if value is not None or not optional:
                 whole(name, value, least)
+
+    @property
+    def traced(self) -> tuple[SweptKind, ...]:
+        """The kinds of trace that are made."""
+        return self.kinds if "trace" in self.measure else ()
 
     def corruption_of(self, fact: Fact, sigma: float | None) -> Corruption:
         """How a fact is corrupted; `sigma` is what the run resolved."""

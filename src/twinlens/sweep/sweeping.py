@@ -26,7 +26,8 @@ from twinlens.sweep.manifest import (
     refuse_other_model,
     write_manifest,
 )
-from twinlens.sweep.plan import Plan, Prepared, Unit, plan, prepare
+from twinlens.sweep.plan import Plan, Prepared, Unit, plan
+from twinlens.sweep.preparing import prepare
 from twinlens.sweep.progress import Tally, telling
 from twinlens.sweep.settings import Measure, SweepSettings, SweptKind, SweptMethod
 from twinlens.sweep.store import SweepRun, open_run
@@ -49,6 +50,7 @@ def sweep_facts(
     engine: Engine = "auto",
     batch_tokens: int | None = None,
     unknown: bool = False,
+    share: bool = False,
     threads: int | None = None,
     strict: bool = False,
     limit: int | None = None,
@@ -69,8 +71,10 @@ def sweep_facts(
 
     Every fact is measured alone by `causal_trace`, `neuron_trace` and `logit_lens`, so its numbers
     are theirs (with as many threads: `threads`, by default torch's; small models on a busy machine
-    are fastest with one, in several processes). The same call goes on where it stopped; several
-    processes may share a folder. With a `Cluster` in the model's place its workers do the work.
+    are fastest with one, in several processes). `share=True`: facts of like length share the passes
+    of their traces, which is faster for small models and moves the last digits. The same call goes
+    on where it stopped; several processes may share a folder. With a `Cluster` in the model's place
+    its workers do the work.
 
     Returns the run as `open_run` does. Raises `FactsError`, `InputError`, `RunFolderError` where
     the folder was begun with another model, other facts or settings, `ClusterError`, and
@@ -79,7 +83,7 @@ def sweep_facts(
     settings = SweepSettings(
         measure=tuple(measure), kinds=tuple(kinds), window=window, metric=metric,
         direction=direction, method=method, restored=restored, top_neurons=top_neurons,
-        engine=engine, batch_tokens=batch_tokens, unknown=unknown, threads=threads,
+        engine=engine, batch_tokens=batch_tokens, unknown=unknown, share=share, threads=threads,
         **_corrupted_by(corruption),
     )  # fmt: skip
     if limit is not None:
