@@ -70,12 +70,16 @@ def upper_bound(pairs: Paired, level: float, seed: int = 1) -> Float[np.ndarray,
     for which every document counts as drawn alone from the texts that one wants to speak of.
     """
     if pairs.n < 2:
-        return np.where(pairs.error == 0, np.inf, pairs.error)
-    working = level / GUARD
-    normal = pairs.increase + t_quantile(1 - working, pairs.n - 1) * pairs.error
-    made = [normal, _hall(pairs, working), _studentised(pairs, working, seed)]
-    still = pairs.error == 0  # every document by the same amount: nothing to bound
-    return np.where(still, pairs.increase, np.max(made, axis=0))
+        return np.full(len(pairs.nats), np.inf)
+    made = np.maximum(formula_bound(pairs, level), _studentised(pairs, level / GUARD, seed))
+    return np.where(pairs.error > 0, made, pairs.increase)  # all by the same: nothing to bound
+
+
+def formula_bound(pairs: Paired, level: float) -> Float[np.ndarray, " set"]:
+    """The larger of the two upper bounds that need no resampling."""
+    level /= GUARD
+    student = pairs.increase + t_quantile(1 - level, pairs.n - 1) * pairs.error
+    return np.maximum(student, _hall(pairs, level))
 
 
 def lower_bound(pairs: Paired, level: float, seed: int = 1) -> Float[np.ndarray, " set"]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,6 +53,24 @@ def cloze_of(model: Model, items: Items) -> Cloze:
     windows = Windows(tuple(ids for ids, _ in made))
     answers = np.array([length for _, length in made])
     return Cloze(Passages(windows, np.arange(len(made))), answers)
+
+
+def read_items(path: str | Path) -> list[Mapping[str, Any]]:
+    """The items in a .jsonl file, one object a line, or in a .json file, a list of them.
+
+    Raises `InputError` where it cannot be read.
+    """
+    path = Path(path)
+    try:
+        content = path.read_text(encoding="utf-8")
+        if path.suffix.lower() == ".jsonl":
+            content = f"[{','.join(line for line in content.split(chr(10)) if line.strip())}]"
+        found = json.loads(content)
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"the items {path} cannot be read as JSON: {error}") from error
+    if not isinstance(found, list) or not all(isinstance(item, Mapping) for item in found):
+        raise InputError(f"{path} is no list of objects with a prompt and an answer")
+    return found
 
 
 def _pair(item: Any, number: int) -> tuple[str, str]:

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import combinations, product
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 
+from twinlens.change.bounds import RARE
 from twinlens.change.cloze import Items, cloze_of
 from twinlens.change.losses import passages_of
 from twinlens.change.overlap import refuse_shared, shared_text
-from twinlens.change.recorded import GateSettings, Task, record, vocabulary_hash
+from twinlens.change.recorded import Asked, GateSettings, Task, record, vocabulary_hash
 from twinlens.change.reference import GateReference
+from twinlens.change.reference_file import open_reference
 from twinlens.errors import InputError
 from twinlens.model.model import Model
 from twinlens.run.batches import Progress, counting
@@ -41,7 +45,8 @@ class Gate:
 
     `items`: cloze items, (prompt, answer), "prompt" and "answer", or facts; `items_margin` is the
     loss in accuracy that is still called the same. `alpha` is the chance of a false pass in all
-    looks together. Text is cut into windows of `length` tokens; `sample` positions of each domain
+    looks together; damage in a share `rare` of the documents is to be seen, which says how many
+    there must be. Text is cut into windows of `length` tokens; `sample` positions of each domain
     keep all log-probabilities of the original (4 bytes a token of the vocabulary each), by which
     KL is told. `seed` is that of the sample and of the bootstrap. `batch_tokens`: tokens of a pass.
 
@@ -60,6 +65,7 @@ class Gate:
         items: Items | None = None,
         items_margin: float = 0.02,
         alpha: float = 0.05,
+        rare: float = RARE,
         length: int = 128,
         sample: int = 512,
         seed: int = 1,
@@ -68,8 +74,9 @@ class Gate:
         for name, value in (("margin", margin), ("items_margin", items_margin)):
             if not _number(value) or not 0 < value < math.inf:
                 raise InputError(f"{name}={value!r} must be a positive number")
-        if not _number(alpha) or not 0 < alpha < 0.5:
-            raise InputError(f"alpha={alpha!r} must be more than 0 and less than 0.5")
+        for name, value in (("alpha", alpha), ("rare", rare)):
+            if not _number(value) or not 0 < value < 0.5:
+                raise InputError(f"{name}={value!r} must be more than 0 and less than 0.5")
         one_of("shared", shared, get_args(Sharing))
         for name, value, least in (
             ("length", length, 4), ("sample", sample, 0), ("seed", seed, 0),
@@ -78,39 +85,56 @@ class Gate:
             whole(name, value, least)
         self.settings = GateSettings(
             margin=float(margin), items_margin=float(items_margin), alpha=float(alpha),
-            length=length, sample=sample, seed=seed, batch_tokens=batch_tokens,
+            rare=float(rare), length=length, sample=sample, seed=seed, batch_tokens=batch_tokens,
         )  # fmt: skip
         self.items, self.notes = items, list[str]()
         self.domains = self._distinct(_domains(text, "text"))
         self.final = self._distinct({} if final is None else _domains(final, "text"), "final ")
         self._keep_apart({} if chosen_on is None else _domains(chosen_on, "text"), shared)
 
-    def of(self, model: Model, *, progress: Progress = None) -> GateReference:
+    def of(
+        self, model: Model, *, file: str | Path | None = None, progress: Progress = None
+    ) -> GateReference:
         """Record the original: losses by document, top tokens, log-probabilities at the sample.
 
-        The original need not stay in memory: `GateReference.check` judges changed models, and
-        `.save` keeps it in a file. Raises `InputError` for a text or item that does not fit the
-        model, `AnatomyError` where its parts were not found.
+        The original need not stay in memory: `GateReference.check` judges changed models. `file`
+        keeps it (.safetensors): where there is one of this gate and this model it is opened, with
+        the looks that were taken, else it is made. Raises `InputError` for a text or item that does
+        not fit the model, `ChangeError` for a file of another gate or original, `ResultFileError`
+        for one that is damaged, `AnatomyError` where the model's parts were not found.
         """
         require(model, ("block",))
+        asked = self._asked(model)
+        if file is not None and Path(file).exists():
+            kept = open_reference(file)
+            kept.refuse_other_gate(model, self.settings, asked)
+            return kept
+        made = self._recorded(model, asked, progress)
+        if file is not None:
+            made.save(file)
+        return made
+
+    def _asked(self, model: Model) -> Asked:
         gate, final = (
             {name: passages_of(windows(model, text, self.settings.length))
              for name, text in domains.items()}
             for domains in (self.domains, self.final)
         )  # fmt: skip
-        cloze = None if self.items is None else cloze_of(model, self.items)
-        every = [*gate.values(), *final.values(), *([] if cloze is None else [cloze.passages])]
-        with counting(sum(p.n_positions for p in every), "original", progress) as advance:
-            kept, kept_final = (
+        return Asked(gate, final, None if self.items is None else cloze_of(model, self.items))
+
+    def _recorded(self, model: Model, asked: Asked, progress: Progress) -> GateReference:
+        with counting(asked.n_positions, "original", progress) as advance:
+            domains, final = (
                 {name: record(model, part, self.settings, advance) for name, part in parts.items()}
-                for parts in (gate, final)
+                for parts in (asked.gate, asked.final)
             )
             task = None
-            if cloze is not None:
-                task = Task(cloze, cloze.right(model, self.settings.batch_tokens, advance))
+            if asked.cloze is not None:
+                right = asked.cloze.right(model, self.settings.batch_tokens, advance)
+                task = Task(asked.cloze, right)
         return GateReference(
             settings=self.settings, model=model.name, original=model.weights_hash(),
-            vocabulary=vocabulary_hash(model), domains=kept, final=kept_final, task=task,
+            vocabulary=vocabulary_hash(model), domains=domains, final=final, task=task,
             notes=tuple(self.notes),
         )  # fmt: skip
 
@@ -133,12 +157,9 @@ class Gate:
             self.domains = self._without(self.domains, fixed | final)
             self.final = self._without(self.final, fixed, "final ")
             return
-        groups = (self.domains, final, fixed)
-        for number, group in enumerate(groups):
-            for name, text in group.items():
-                for other in groups[number + 1 :]:
-                    for other_name, other_text in other.items():
-                        refuse_shared({name: text, other_name: other_text})
+        for first, second in combinations((self.domains, final, fixed), 2):
+            for one, other in product(first.items(), second.items()):
+                refuse_shared(dict([one, other]))
 
     def _without(
         self, domains: dict[str, list[str]], others: Domains, kind: str = ""
@@ -149,9 +170,8 @@ class Gate:
             gone = {pair.first_document for found in pairs for pair in found}
             made[name] = [one for number, one in enumerate(text) if number not in gone]
             if gone:
-                self.notes.append(
-                    f"{kind}{name}: {len(gone)} documents share words with others, left out"
-                )
+                left = f"{len(gone)} documents were left out"
+                self.notes.append(f"{kind}{name}: {left}: they share words with others")
             if not made[name]:
                 raise InputError(f"{kind}{name}: every document shares words with another text")
         return made

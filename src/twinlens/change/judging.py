@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool
 
 from twinlens.change.bounds import (
     Paired,
@@ -13,8 +14,9 @@ from twinlens.change.bounds import (
     lower_bound,
     upper_bound,
 )
+from twinlens.change.cloze import judge
 from twinlens.change.recorded import After, GateSettings, Recorded
-from twinlens.change.verdict import Answer, DomainVerdict, judged
+from twinlens.change.verdict import Answer, DomainVerdict, TaskVerdict, judged
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,17 @@ class Rules:
             flips=float((before.losses.top != after.losses.top).mean()), needed=needed, why=why,
         )  # fmt: skip
 
+    def task(
+        self, before: Bool[np.ndarray, " item"], after: Bool[np.ndarray, " item"]
+    ) -> TaskVerdict:
+        """The verdict on the items that were right before, and are after."""
+        return judge(
+            before, after, self.settings.items_margin, self.level, self.lower_level, self.later,
+            self.same,
+        )  # fmt: skip
+
     def _answer(self, pairs: Paired, lower: float, upper: float) -> tuple[Answer, int | None, str]:
-        margin, least = self.settings.margin, least_documents(self.level)
+        margin, least = self.settings.margin, least_documents(self.level, self.settings.rare)
         answer = judged(lower, upper, margin)
         if self.same:
             return "pass", None, "the weights are the original's"
@@ -73,7 +84,7 @@ class Rules:
 
     def _needed(self, pairs: Paired, lower: float, upper: float) -> int | None:
         """How many documents would do at the next look, never fewer than a verdict takes then."""
-        least = least_documents(self.later)
+        least = least_documents(self.later, self.settings.rare)
         if pairs.n < 2 or not pairs.error[0] > 0:
             return least
         below = pairs.increase[0] < self.settings.margin

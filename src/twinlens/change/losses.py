@@ -7,6 +7,7 @@ a token for the top tokens, and with the sample.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -56,6 +57,11 @@ class Passages:
         """Positions of each document."""
         lengths = np.diff(self.starts)
         return np.bincount(self.owner, weights=lengths).astype(np.int64)
+
+    @property
+    def sha256(self) -> str:
+        """A hash of the tokens, where windows end, and whose they are."""
+        return hashlib.sha256(self.windows.sha256.encode() + self.owner.tobytes()).hexdigest()
 
     def sample(self, most: int, seed: int) -> Int[np.ndarray, " sampled"]:
         """At most so many positions, drawn without looking, in order."""

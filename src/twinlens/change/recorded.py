@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,7 @@ class GateSettings:
     margin: float
     items_margin: float
     alpha: float
+    rare: float
     length: int
     sample: int
     seed: int
@@ -39,6 +40,31 @@ class Look:
     final: bool
     changed: str
     verdict: Answer
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What a gate asks, as tokens of a model: gate text, final text, items."""
+
+    gate: Mapping[str, Passages]
+    final: Mapping[str, Passages]
+    cloze: Cloze | None
+
+    @property
+    def n_positions(self) -> int:
+        """Number of tokens that are predicted."""
+        parts = [*self.gate.values(), *self.final.values()]
+        parts += [] if self.cloze is None else [self.cloze.passages]
+        return sum(part.n_positions for part in parts)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """A hash of each text and of the items, by what they are called."""
+        parts = {f"the text {name!r}": part for name, part in self.gate.items()}
+        parts |= {f"the final text {name!r}": part for name, part in self.final.items()}
+        if self.cloze is not None:
+            parts["the items"] = self.cloze.passages
+        return {name: part.sha256 for name, part in parts.items()}
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from twinlens.change.bounds import level_of
-from twinlens.change.cloze import judge
 from twinlens.change.judging import Rules
-from twinlens.change.recorded import GateSettings, Look, Recorded, Task, compare, vocabulary_hash
-from twinlens.change.verdict import Answer, TaskVerdict, Verdict, together
+from twinlens.change.recorded import (
+    Asked,
+    GateSettings,
+    Look,
+    Recorded,
+    Task,
+    compare,
+    vocabulary_hash,
+)
+from twinlens.change.verdict import Answer, Verdict, together
 from twinlens.errors import ChangeError, InputError
 from twinlens.model.model import Model
 from twinlens.run.batches import Progress, counting
 from twinlens.run.check import require
 from twinlens.see.question import whole
+
+
+class _Look(NamedTuple):
+    """What one look asks, and at which level; `later` is that of the next."""
+
+    texts: Mapping[str, Recorded]
+    task: Task | None
+    number: int
+    level: float
+    later: float
+    final: bool
 
 
 @dataclass(eq=False, kw_only=True)
@@ -42,24 +60,28 @@ class GateReference:
     def check(self, model: Model, look: int | None = None, *, progress: Progress = None) -> Verdict:
         """Judge a changed model.
 
-        `look` counts the looks (default: the next): the k-th may spend 6 / (pi k)² of alpha, so
-        that all of them together let a bad model pass with a chance of at most alpha. The number of
-        a look that was taken at other weights gets a note. Raises `InputError` for a model with
-        another tokenizer or vocabulary.
+        `look` counts the looks (default: the next, or that of the same weights): the k-th may spend
+        6 / (pi k)² of alpha, so that all of them together let a bad model pass with a chance of at
+        most alpha. The number of a look that was taken at other weights gets a note. Raises
+        `InputError` for a model with another tokenizer or vocabulary.
         """
-        if look is None:
-            look = max((one.look for one in self.looks if not one.final), default=0) + 1
-        whole("look", look)
         changed, notes = model.weights_hash(), list(self.notes)
-        if any(o.look == look and not o.final and o.changed != changed for o in self.looks):
+        taken = [one for one in self.looks if not one.final]
+        if look is None:
+            same = [one.look for one in taken if one.changed == changed]
+            look = same[0] if same else max((one.look for one in taken), default=0) + 1
+        whole("look", look)
+        if any(one.look == look and one.changed != changed for one in taken):
             notes.append(f"look {look} was taken before at other weights: alpha is spent twice")
-        levels = [level_of(k, self.settings.alpha) for k in (look, look + 1)]
-        return self._judge(model, self.domains, look, levels, notes, progress, final=False)
+        level, later = (level_of(k, self.settings.alpha) for k in (look, look + 1))
+        asked = _Look(self.domains, self.task, look, level, later, final=False)
+        return self._judge(model, asked, notes, progress)
 
     def check_final(
         self, model: Model, *, again: bool = False, progress: Progress = None
     ) -> Verdict:
-        """Judge a changed model on the final text, once, at the full alpha.
+        """Judge a changed model on the final text, once, at the full alpha. Items are not asked
+        again: they were looked at with the gate text.
 
         A second look at other weights is refused (`ChangeError`) unless `again`, and then the
         verdict says so. Raises `InputError` where the gate has no final text.
@@ -76,9 +98,34 @@ class GateReference:
             )
         if before:
             notes.append(f"the final text was looked at before ({len(before)} other models)")
-        levels = [self.settings.alpha] * 2
-        look = len(before) + 1
-        return self._judge(model, self.final, look, levels, notes, progress, final=True)
+        alpha = self.settings.alpha
+        asked = _Look(self.final, None, len(before) + 1, alpha, alpha, final=True)
+        return self._judge(model, asked, notes, progress)
+
+    def refuse_other_gate(self, model: Model, settings: GateSettings, asked: Asked) -> None:
+        """Raise `ChangeError` where this is the reference of another original, rule or text."""
+        if model.weights_hash() != self.original:
+            raise ChangeError(
+                f"{self.path} keeps another original (weights {self.original[:12]}) than"
+                f" {model.name} (weights {model.weights_hash()[:12]})"
+            )
+        mine = asdict(self.settings) | self.asked.identity | {"batch_tokens": None}
+        given = asdict(settings) | asked.identity | {"batch_tokens": None}
+        for name in given.keys() | mine.keys():
+            if mine.get(name) != given.get(name):
+                raise ChangeError(
+                    f"{self.path} is the reference of another gate: {name} differs; give the same,"
+                    " or another file"
+                )
+
+    @property
+    def asked(self) -> Asked:
+        """The texts and items, as tokens."""
+        gate, final = (
+            {name: part.passages for name, part in parts.items()}
+            for parts in (self.domains, self.final)
+        )
+        return Asked(gate, final, None if self.task is None else self.task.cloze)
 
     def save(self, path: str | Path) -> Path:
         """Write to one safetensors file (no pickle), whole or not at all, and return its path.
@@ -89,47 +136,30 @@ class GateReference:
 
         return save_reference(self, Path(path))
 
-    def _judge(
-        self,
-        model: Model,
-        texts: Mapping[str, Recorded],
-        look: int,
-        levels: list[float],
-        notes: list[str],
-        progress: Progress,
-        *,
-        final: bool,
-    ) -> Verdict:
+    def _judge(self, model: Model, asked: _Look, notes: list[str], progress: Progress) -> Verdict:
         self._refuse_other(model)
-        level, later = levels
-        total = sum(part.passages.n_positions for part in texts.values())
-        total += 0 if self.task is None else self.task.cloze.passages.n_positions
-        changed = model.weights_hash()
-        parts, same = len(texts) + (self.task is not None), changed == self.original
-        rules = Rules(self.settings, level, later, parts, same)
+        changed, task = model.weights_hash(), asked.task
+        total = sum(part.passages.n_positions for part in asked.texts.values())
+        total += 0 if task is None else task.cloze.passages.n_positions
+        parts, same = len(asked.texts) + (task is not None), changed == self.original
+        rules = Rules(self.settings, asked.level, asked.later, parts, same)
         with counting(total, "changed", progress) as advance:
             domains = tuple(
                 rules.domain(name, part, compare(model, part, self.settings, advance))
-                for name, part in texts.items()
+                for name, part in asked.texts.items()
             )
-            task = self._task(model, rules, advance)
-        answers: list[Answer] = [part.verdict for part in (*domains, task) if part is not None]
+            judged = None
+            if task is not None:
+                right = task.cloze.right(model, self.settings.batch_tokens, advance)
+                judged = rules.task(task.right, right)
+        answers: list[Answer] = [part.verdict for part in (*domains, judged) if part is not None]
         verdict = Verdict(
-            verdict=together(answers), margin=self.settings.margin, look=look, level=level,
-            final=final, domains=domains, task=task, original=self.original,
-            changed=changed, notes=tuple(notes),
+            verdict=together(answers), margin=self.settings.margin, look=asked.number,
+            level=asked.level, final=asked.final, domains=domains, task=judged,
+            original=self.original, changed=changed, notes=tuple(notes),
         )  # fmt: skip
-        self._remember(Look(look, final, verdict.changed, verdict.verdict))
+        self._remember(Look(asked.number, asked.final, changed, verdict.verdict))
         return verdict
-
-    def _task(self, model: Model, rules: Rules, advance: Any) -> TaskVerdict | None:
-        if self.task is None:
-            return None
-        right = self.task.cloze.right(model, self.settings.batch_tokens, advance)
-        return judge(
-            self.task.right, right, self.settings.items_margin, rules.level, rules.lower_level,
-            rules.later, rules.same,
-        )  # fmt: skip
 
     def _refuse_other(self, model: Model) -> None:
         require(model, ("block",))
