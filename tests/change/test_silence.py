@@ -151,6 +151,13 @@ def test_silenced_twice_in_a_row_is_undone_twice(make_model):
     assert projection(model, "mlp", 0).bias is None
 
 
+def test_a_model_first_measured_while_silenced_is_not_voided_by_that(tokenizer):
+    model = tl.load(random_model("gpt2", tokenizer), tokenizer=tokenizer)
+    with tl.changed(model, Silence("0.MLP,1.MLP,2.MLP")):
+        tl.logit_lens(model, STORY)  # the first to ask where the parts are
+    tl.neuron_card(model, 0, 3)  # needs neurons, and is not refused
+
+
 def test_half_precision_is_kept(tokenizer):
     model = tl.load(random_model("llama", tokenizer).bfloat16(), tokenizer=tokenizer)
     made = silence(model, "1.H2", to="mean", text=TEXT).values(model)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from twinlens.errors import ChangeError
 from twinlens.model.model import Model, find_module
+from twinlens.run.check import checked
 
 Values = Mapping[str, Tensor]  # name of a parameter of `model.hf` -> its new content
 
@@ -60,6 +61,7 @@ def changed(model: Model, *changes: Change) -> Generator[Model]:
     Yields the same model. Raises `ChangeError` where a change does not fit the model, and then
     nothing is changed. Not for use from several threads at once.
     """
+    checked(model)  # now: an MLP that writes nothing any more would fail the checks of its parts
     before: dict[str, Tensor | None] = {}
     try:
         for change in changes:

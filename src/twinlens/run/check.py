@@ -81,15 +81,20 @@ def require(model: Model, needs: Iterable[SiteKind]) -> None:
                 f"{model.name}: the anatomy of family {model.anatomy.family!r} has no site"
                 f" {kind!r}; it has {', '.join(model.site_kinds)}"
             )
-    if "check" not in model._memo:
-        model._memo["check"] = check(model)
-    report: CheckReport = model._memo["check"]
+    report = checked(model)
     for bad in report.failed((*needs, "block")):
         raise AnatomyError(
             f"{model.name} (family {report.family!r}) is refused: the check {bad.name!r} failed:"
             f" {bad.means} (relative error {bad.error:.2g}, allowed {bad.tolerance:.2g});"
             " `twinlens check` shows all checks"
         )
+
+
+def checked(model: Model) -> CheckReport:
+    """The checks of a model, made once: they are about where its parts are, not about weights."""
+    if "check" not in model._memo:
+        model._memo["check"] = check(model)
+    return model._memo["check"]
 
 
 class _Probe:
