@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from twinlens.results.use import Stability, UnitKind
 
 Score = Literal["use", "mean_use", "effect", "wanda", "magnitude"]
-_AT_EACH_END = 2  # units of a layer that are named
+_NUMBERS, _END = 34, 34  # characters of a row's numbers; of two units at both ends
 _KINDS: tuple[UnitKind, ...] = ("neuron", "head")
 
 
@@ -147,11 +147,12 @@ def _print_layers(
 
     values, silent = result.score(score, kind), result.silent(kind)
     table = table_of_numbers("layer", "silent", "agree", "mean")
+    at_each_end = 1 if console.width < _NUMBERS + 2 * _END else 2
     for end in ("least used", "most used"):
         table.add_column(end, no_wrap=True)
     for n, (name, row) in enumerate(zip(result.layers, values, strict=True)):
         order = row.argsort(kind="stable").tolist()
-        shown = min(_AT_EACH_END, len(order) // 2)
+        shown = min(at_each_end, len(order) // 2)
         ends = [order[:shown], order[::-1][:shown]]
         words = [
             "  ".join(f"{unit_name(kind, n, unit)} {row[unit]:.2g}" for unit in units)
