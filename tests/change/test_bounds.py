@@ -10,6 +10,7 @@ import pytest
 from twinlens.change.bounds import (
     LEAST,
     Paired,
+    both_bounds,
     documents_needed,
     formula_bound,
     least_documents,
@@ -65,6 +66,9 @@ def test_the_lower_bound_is_the_upper_one_of_the_mirrored():
     pairs = drawn("damage", 3, 120)
     np.testing.assert_allclose(lower_bound(pairs, 0.05), -upper_bound(pairs.mirrored(), 0.05))
     assert (lower_bound(pairs, 0.05) < pairs.increase).all()
+    one = Paired(pairs.nats[:1], pairs.tokens[:1])
+    ends = (lower_bound(one, 0.02)[0], upper_bound(one, 0.05)[0])
+    assert both_bounds(one, 0.02, 0.05) == pytest.approx(ends)
     assert (pairs.increase < upper_bound(pairs, 0.05)).all()
 
 
@@ -94,7 +98,7 @@ def test_the_studentised_bootstrap_is_that_of_a_plain_loop():
         ratio, its_error = both(nats[picked], tokens[picked])
         student.append((ratio - whole) / its_error)
     expected = whole - np.quantile(student, 0.05) * error
-    made = bounds._studentised(pairs, 0.05, 1)[0]
+    made = whole - np.quantile(bounds._students(pairs, 1)[:, 0], 0.05) * error
     assert made - whole == pytest.approx(expected - whole, rel=0.05)
 
 

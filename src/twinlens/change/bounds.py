@@ -69,10 +69,32 @@ def upper_bound(pairs: Paired, level: float, seed: int = 1) -> Float[np.ndarray,
     skewness (Hall 1992); Student's t. Infinite where resamples have no spread of their own. A bound
     for which every document counts as drawn alone from the texts that one wants to speak of.
     """
+    return _outermost(pairs, level, _students(pairs, seed))
+
+
+def lower_bound(pairs: Paired, level: float, seed: int = 1) -> Float[np.ndarray, " set"]:
+    """One-sided lower bound, by the same rule."""
+    return -_outermost(pairs.mirrored(), level, -_students(pairs, seed))
+
+
+def both_bounds(
+    pairs: Paired, lower_level: float, upper_level: float, seed: int = 1
+) -> tuple[float, float]:
+    """Lower and upper bound of one set, each at its level, from the same resamples."""
+    students = _students(pairs, seed)
+    lower = -_outermost(pairs.mirrored(), lower_level, -students)[0]
+    return float(lower), float(_outermost(pairs, upper_level, students)[0])
+
+
+def _outermost(
+    pairs: Paired, level: float, students: Float[np.ndarray, "resample set"]
+) -> Float[np.ndarray, " set"]:
     if pairs.n < 2:
         return np.full(len(pairs.nats), np.inf)
-    made = np.maximum(formula_bound(pairs, level), _studentised(pairs, level / GUARD, seed))
-    return np.where(pairs.error > 0, made, pairs.increase)  # all by the same: nothing to bound
+    low = np.quantile(students, level / GUARD, axis=0, method="lower")
+    still = pairs.error == 0  # all documents by the same: nothing to bound
+    drawn = pairs.increase - np.where(still, 0.0, low) * pairs.error
+    return np.where(still, pairs.increase, np.maximum(formula_bound(pairs, level), drawn))
 
 
 def formula_bound(pairs: Paired, level: float) -> Float[np.ndarray, " set"]:
@@ -80,11 +102,6 @@ def formula_bound(pairs: Paired, level: float) -> Float[np.ndarray, " set"]:
     level /= GUARD
     student = pairs.increase + t_quantile(1 - level, pairs.n - 1) * pairs.error
     return np.maximum(student, _hall(pairs, level))
-
-
-def lower_bound(pairs: Paired, level: float, seed: int = 1) -> Float[np.ndarray, " set"]:
-    """One-sided lower bound, by the same rule."""
-    return -upper_bound(pairs.mirrored(), level, seed)
 
 
 def level_of(look: int, alpha: float) -> float:
@@ -146,9 +163,11 @@ def _hall(pairs: Paired, level: float) -> Float[np.ndarray, " set"]:
     return pairs.increase - turned * pairs.error
 
 
-def _studentised(pairs: Paired, level: float, seed: int) -> Float[np.ndarray, " set"]:
-    """The bound of the studentised bootstrap: documents are drawn in pairs, with their tokens."""
+def _students(pairs: Paired, seed: int) -> Float[np.ndarray, "resample set"]:
+    """The t statistic of each resample: documents are drawn in pairs, with their tokens."""
     random, n = np.random.default_rng(seed), pairs.n
+    if n < 2:
+        return np.zeros((1, len(pairs.nats)))
     scale = np.abs(pairs.nats).max(1, keepdims=True)
     d, t = pairs.nats / np.where(scale > 0, scale, 1), pairs.tokens / pairs.tokens.mean()
     whole = d.sum(1) / t.sum(1)
@@ -164,6 +183,4 @@ def _studentised(pairs: Paired, level: float, seed: int) -> Float[np.ndarray, " 
         with np.errstate(invalid="ignore", divide="ignore"):
             student = np.where(error > 1e-9, away / error, np.sign(away) * np.inf)
         found.append(np.nan_to_num(student, nan=0.0, posinf=np.inf, neginf=-np.inf))
-    low = np.quantile(np.concatenate(found), level, axis=0, method="lower")
-    with np.errstate(invalid="ignore"):
-        return pairs.increase - np.where(pairs.error > 0, low, 0.0) * pairs.error
+    return np.concatenate(found)

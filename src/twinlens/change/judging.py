@@ -9,10 +9,9 @@ from jaxtyping import Bool
 
 from twinlens.change.bounds import (
     Paired,
+    both_bounds,
     documents_needed,
     least_documents,
-    lower_bound,
-    upper_bound,
 )
 from twinlens.change.cloze import judge
 from twinlens.change.recorded import After, GateSettings, Recorded
@@ -45,8 +44,7 @@ class Rules:
         pairs = Paired(
             (after.losses.nats - before.losses.nats)[None], tokens[None].astype(np.float64)
         )
-        upper = float(upper_bound(pairs, self.level, self.settings.seed)[0])
-        lower = float(lower_bound(pairs, self.lower_level, self.settings.seed)[0])
+        lower, upper = both_bounds(pairs, self.lower_level, self.level, self.settings.seed)
         answer, needed, why = self._answer(pairs, lower, upper)
         total = int(tokens.sum())
         return DomainVerdict(
