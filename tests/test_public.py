@@ -69,6 +69,8 @@ PUBLIC = {
     "twin",
     "use_map",
     "use_view",
+    "weight_scores",
+    "zero_weights",
 }
 
 

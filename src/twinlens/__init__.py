@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from twinlens.change.use import use_map as use_map
     from twinlens.change.value import EditOptions as EditOptions
     from twinlens.change.verdict import Verdict as Verdict
+    from twinlens.change.weights import weight_scores as weight_scores
+    from twinlens.change.weights import zero_weights as zero_weights
     from twinlens.model import hamlet as hamlet
     from twinlens.model.anatomy import Anatomy as Anatomy
     from twinlens.model.convert import convert as convert
@@ -127,6 +129,8 @@ _HOMES = {
     "summarize": "twinlens.show.summary_view",
     "sweep_facts": "twinlens.sweep.sweeping",
     "twin": "twinlens.show.twin",
+    "weight_scores": "twinlens.change.weights",
+    "zero_weights": "twinlens.change.weights",
 }
 
 _MODULES = {
@@ -194,6 +198,8 @@ __all__ = [
     "twin",
     "use_map",
     "use_view",
+    "weight_scores",
+    "zero_weights",
 ]
 
 
