@@ -24,6 +24,18 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     assert (tmp_path / "twin.html").stat().st_size > 10_000
 
 
+CHANGES = (ROOT / "docs" / "change.md").read_text("utf-8").split("\n## ")[1:]
+
+
+@pytest.mark.parametrize("section", CHANGES, ids=lambda section: section.partition("\n")[0])
+def test_the_python_of_a_section_on_changes_runs(section, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", section, re.DOTALL):
+        exec(block, names)
+
+
 def test_examples_in_docstrings_are_true():
     found = doctest.testmod(hamlet)
     assert found.attempted > 2
@@ -31,7 +43,15 @@ def test_examples_in_docstrings_are_true():
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/design.md", "docs/scale.md"]
+    "page",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/guide.md",
+        "docs/design.md",
+        "docs/scale.md",
+        "docs/change.md",
+    ],
 )
 def test_links_between_pages_lead_somewhere(page):
     text = (ROOT / page).read_text("utf-8")
