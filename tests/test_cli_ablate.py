@@ -11,7 +11,7 @@ import twinlens as tl
 from twinlens import cli
 
 PROMPT = "The Silent Tower is in the city of"
-SHORT = ("--samples", "2", "-s", "Silent Tower")
+SHORT = ("--samples", "1", "-s", "Silent Tower", "--engine", "replay")
 
 
 def run(*arguments: object) -> int | str | None:

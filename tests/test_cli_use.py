@@ -20,18 +20,18 @@ def run(*arguments: object) -> int | str | None:
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
     path = tmp_path_factory.mktemp("text") / "some.jsonl"
-    lines = (json.dumps(document) for document in tl.hamlet.text("validation")[:5])
+    lines = (json.dumps(document) for document in tl.hamlet.text("validation")[:3])
     path.write_text("\n".join(lines), encoding="utf-8")
     return path
 
 
 def test_the_table_the_picture_and_the_result(capsys, text, tmp_path):
     pytest.importorskip("matplotlib")
-    files = [tmp_path / name for name in ("map.png", "map.svg", "use.safetensors")]
+    files = [tmp_path / name for name in ("map.png", "use.safetensors")]
     outputs = [option for file in files for option in ("-o", file)]
     assert run("hamlet", "--text", text, "--score", "mean_use", "--sort", *outputs) == 0
     output, messages = capsys.readouterr()
-    saved = tl.open_result(files[2])
+    saved = tl.open_result(files[1])
     assert isinstance(saved, tl.UseResult)
     assert saved.n_tokens == int(output.split(" tokens")[0].split()[-1].replace(",", ""))
     for kind in ("neuron", "head"):

@@ -91,7 +91,7 @@ class UseResult(Result):
         kind: UnitKind = "neuron",
         *,
         lowest: float = 0.1,
-        resamples: int = 100,
+        resamples: int = 50,
         seed: int = 1,
     ) -> Stability:
         """Does one half of the documents rank the units as the other half does?
