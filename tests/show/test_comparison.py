@@ -68,3 +68,21 @@ def test_three_views_have_no_difference_and_the_scale_is_shared(compared):
     pictures = tl.compare({"a": first, "b": second, "c": first}).pictures()
     assert [picture.panels[0].title[:2] for picture in pictures] == ["a:", "b:", "c:"]
     assert len({picture.panels[1].high for picture in pictures}) == 1
+
+
+def test_scores_of_heads_differ_by_numbers():
+    from dataclasses import replace
+
+    from twinlens.show.comparison import _difference
+    from twinlens.show.panels import Panel
+
+    stars, columns = np.array([[True, False]]), ("H0", "H1")
+    before = Panel(
+        "heads", "", ("0",), np.array([[0.9, 0.2]]), "share", "sequential", 0.0, 1.0,
+        [["0.90", "0.20"]], stars, columns, "head",
+    )  # fmt: skip
+    after = replace(before, values=np.array([[0.4, 0.2]]), texts=[["0.40", "0.20"]], stars=~stars)
+    made = _difference(before, after)
+    assert made.texts == [["−0.50", ""]]
+    assert "token" not in made.subtitle
+    assert made.stars is None

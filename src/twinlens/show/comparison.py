@@ -79,7 +79,7 @@ def _difference(before: Panel, after: Panel) -> Panel:
     """After less before; where a cell's text is another now, the new one stands there."""
     values = after.values - before.values
     limit = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
-    told = after.texts is not None and after.stars is not None  # texts are tokens, not numbers
+    told = after.stars is not None and after.column == "token"  # texts are tokens, not numbers
     return dataclasses.replace(
         after,
         subtitle=_NOW * told + "colours on a scale of their own",
