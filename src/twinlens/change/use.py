@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,13 +60,9 @@ def use_map(
     whole("batch_tokens", batch_tokens)
     if not isinstance(threshold, int | float) or not 0 <= threshold < np.inf:
         raise InputError(f"threshold={threshold!r} must be a number that is not negative")
-    kinds: list[SiteKind] = [kind for kind in _KINDS if model.anatomy.has(kind)]
-    if not kinds:
-        raise ChangeError(f"{model.name}: the anatomy knows neither neurons nor heads")
-    require(model, kinds)
+    writers = _writers(model)
     groups = _groups(windows(model, text, length))
     read = joined(groups)
-    writers = {site: Writers.of(model, site) for kind in kinds for site in model.sites(kind)}
     pilot = _pilot(read)
     centres = _centres(model, writers, pilot, batch_tokens)
     with counting(read.n_tokens, "use", progress) as advance:
@@ -73,32 +70,51 @@ def use_map(
             _summed(model, group, writers, centres, gradients, batch_tokens, advance)
             for group in groups
         ]
-    every, per_group = Sums(), np.array([group.n_tokens for group in groups])
-    for one in sums:
-        every.add(one)
-    error = _move_to_means(every, sums, writers, centres, per_group)
+    per_group = np.array([group.n_tokens for group in groups])
+    made, error = _arrays(model, sums, writers, centres, per_group)
+    settings = {"text": read.sha256, "length": length, "gradients": gradients}
     return UseResult(
         tokens=no_tokens(),
         layers=tuple(map(str, range(model.n_layers))),
         vocabulary={},
-        settings={
-            "text": read.sha256,
-            "length": length,
-            "gradients": gradients,
-            "pilot_tokens": pilot.n_tokens,
-            "mean_use_error": error,
-        },
+        settings=settings | {"pilot_tokens": pilot.n_tokens, "mean_use_error": error},
         provenance=provenance(model),
-        neurons=_by_group(model, "neuron", sums, per_group),
-        heads=_by_group(model, "head", sums, per_group),
-        neuron_magnitude=_stacked(model, "neuron", {s: w.magnitude for s, w in writers.items()}),
-        head_magnitude=_stacked(model, "head", {s: w.magnitude for s, w in writers.items()}),
-        neuron_peak=_stacked(model, "neuron", every.peak),
-        head_peak=_stacked(model, "head", every.peak),
         group_tokens=per_group,
         threshold=float(threshold),
-        loss=every.loss / every.predicted if every.predicted else float("nan"),
+        **made,
     )
+
+
+def _writers(model: Model) -> dict[Site, Writers]:
+    """The units of all sites that the model has, refused where their place is not proven."""
+    kinds: list[SiteKind] = [kind for kind in _KINDS if model.anatomy.has(kind)]
+    if not kinds:
+        raise ChangeError(f"{model.name}: the anatomy knows neither neurons nor heads")
+    require(model, kinds)
+    return {site: Writers.of(model, site) for kind in kinds for site in model.sites(kind)}
+
+
+def _arrays(
+    model: Model,
+    sums: Sequence[Sums],
+    writers: Mapping[Site, Writers],
+    centres: Mapping[Site, Float[Tensor, "..."]],
+    tokens: Int[np.ndarray, " group"],
+) -> tuple[dict[str, Any], float]:
+    """The arrays and the loss of a `UseResult`, by name, and the error of `mean_use`."""
+    every = Sums()
+    for one in sums:
+        every.add(one)
+    error = _move_to_means(every, sums, writers, centres, tokens)
+    magnitudes = {site: units.magnitude for site, units in writers.items()}
+    made: dict[str, Any] = {
+        "loss": every.loss / every.predicted if every.predicted else float("nan")
+    }
+    for kind in _KINDS:
+        made[f"{kind}s"] = _by_group(model, kind, sums, tokens)
+        made[f"{kind}_magnitude"] = _stacked(model, kind, magnitudes)
+        made[f"{kind}_peak"] = _stacked(model, kind, every.peak)
+    return made, error
 
 
 def _groups(parts: Sequence[Windows]) -> list[Windows]:
