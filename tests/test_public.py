@@ -10,6 +10,8 @@ import twinlens as tl
 from twinlens import errors
 
 PUBLIC = {
+    "WeightNoise",
+    "Copy",
     "Anatomy",
     "Assigned",
     "AttentionResult",
@@ -98,7 +100,7 @@ def test_keyword_names_are_the_same_everywhere():
         "cells", "restored", "keep", "reduce", "tokens", "model", "transposed", "flipped",
         "heads", "queries", "value_weighted", "sequences", "length", "repeats", "threshold",
         "cell", "decoder", "part", "controls", "neurons", "measure", "kinds", "top_neurons",
-        "unknown", "strict", "limit", "level", "resamples", "top", "threads",
+        "unknown", "strict", "limit", "level", "resamples", "top", "threads", "share",
     }  # fmt: skip
     functions = (
         tl.load, tl.logit_lens, tl.causal_trace, tl.neuron_trace, tl.check, tl.twin, tl.convert,

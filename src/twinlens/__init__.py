@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     from twinlens import errors as errors
     from twinlens.change.change import Assigned as Assigned
     from twinlens.change.change import changed as changed
+    from twinlens.change.copy import Copy as Copy
     from twinlens.change.covariance import Covariance as Covariance
     from twinlens.change.covariance import key_covariance as key_covariance
     from twinlens.change.facts import Fact as Fact
     from twinlens.change.finetune import fine_tune as fine_tune
     from twinlens.change.gate import Gate as Gate
+    from twinlens.change.noise import WeightNoise as WeightNoise
     from twinlens.change.overlap import shared_text as shared_text
     from twinlens.change.reference import GateReference as GateReference
     from twinlens.change.reference_file import open_reference as open_reference
@@ -73,6 +75,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "WeightNoise": "twinlens.change.noise",
+    "Copy": "twinlens.change.copy",
     "Anatomy": "twinlens.model.anatomy",
     "Assigned": "twinlens.change.change",
     "AttentionResult": "twinlens.results",
@@ -143,6 +147,7 @@ __all__ = [
     "Assigned",
     "AttentionResult",
     "Cluster",
+    "Copy",
     "Covariance",
     "Edit",
     "EditOptions",
@@ -164,6 +169,7 @@ __all__ = [
     "TraceResult",
     "UseResult",
     "Verdict",
+    "WeightNoise",
     "__version__",
     "attention",
     "causal_trace",

@@ -13,6 +13,7 @@ from twinlens.cli import (
     recur,
     serve,
     sweep,
+    undo,
     use,
 )
 from twinlens.cli.app import app, main
@@ -32,5 +33,6 @@ __all__ = [
     "recur",
     "serve",
     "sweep",
+    "undo",
     "use",
 ]

@@ -1,0 +1,90 @@
+"""`twinlens undo`: the steps of a changed copy, and the way back to any of them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from twinlens.cli.app import app
+from twinlens.cli.common import print_json, table_of_numbers
+from twinlens.cli.options import Whole
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from twinlens.change.ledger import Step
+
+
+@app.command
+def undo(
+    folder: Path,
+    *,
+    to: Whole | None = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+    quiet: Annotated[bool, Parameter(name=("--quiet", "-q"), negative="")] = False,
+) -> None:
+    """Give a changed copy the weights back that it had after a step, bit for bit.
+
+    Going back is a step of its own, which can be undone, too. Without --to: show the steps.
+
+    Parameters
+    ----------
+    folder
+        Folder of the copy, as edit -o or scrub -o wrote it.
+    to
+        The step to go back to; 0 is the original.
+    json
+        Print the steps as JSON.
+    quiet
+        Print nothing but errors.
+    """
+    from twinlens.change.copy import Copy
+    from twinlens.change.ledger import read_ledger
+
+    if to is None:
+        steps = read_ledger(folder)
+    else:
+        copy = Copy.open(folder)
+        copy.undo(to)
+        steps = copy.steps
+    if json:
+        print_json([asdict(step) for step in steps])
+    elif not quiet:
+        _tell(folder, steps)
+
+
+def _tell(folder: Path, steps: Sequence[Step]) -> None:
+    from rich.console import Console
+
+    table = table_of_numbers(
+        "step", "numbers changed", "relative size", "increase", title=str(folder)
+    )
+    table.add_column("what", overflow="fold")
+    table.add_column("weights")
+    for step in steps:
+        cost = step.cost.get("increase")
+        table.add_row(
+            str(step.step), f"{step.changed:,}", f"{step.relative:.4f}" if step.step else "",
+            "" if cost is None else f"{cost:+.4f}", _what(step.change), step.after[:12],
+        )  # fmt: skip
+    Console().print(table)
+
+
+def _what(change: Any) -> str:
+    """A change in a few words."""
+    told = dict(change)
+    kind = str(told.pop("kind", "change"))
+    parts = told.pop("parts", None)
+    words = (
+        [f"{len(parts)} parts ({', '.join(parts[:3])}{', ...' if len(parts) > 3 else ''})"]
+        if parts
+        else []
+    )
+    plain = (str, int, float)
+    words += [
+        f"{name} {value}" for name, value in told.items() if isinstance(value, plain) and value
+    ]
+    return f"{kind}: {', '.join(words)}" if words else kind
