@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from twinlens.change.rome import edit_facts as edit_facts
     from twinlens.change.score import EditScores as EditScores
     from twinlens.change.score import score_edits as score_edits
+    from twinlens.change.shrink import Shrunk as Shrunk
+    from twinlens.change.shrink import shrink as shrink
     from twinlens.change.silence import Silence as Silence
     from twinlens.change.silence import silence as silence
     from twinlens.change.use import use_map as use_map
@@ -96,12 +98,14 @@ _HOMES = {
     "NeuronResult": "twinlens.results",
     "Noise": "twinlens.see.corruption",
     "Replace": "twinlens.see.corruption",
+    "Shrunk": "twinlens.change.shrink",
     "Silence": "twinlens.change.silence",
     "edit_fact": "twinlens.change.rome",
     "edit_facts": "twinlens.change.rome",
     "fine_tune": "twinlens.change.finetune",
     "key_covariance": "twinlens.change.covariance",
     "score_edits": "twinlens.change.score",
+    "shrink": "twinlens.change.shrink",
     "silence": "twinlens.change.silence",
     "TraceResult": "twinlens.results",
     "use_map": "twinlens.change.use",
@@ -165,6 +169,7 @@ __all__ = [
     "Recurrence",
     "RecurrenceResult",
     "Replace",
+    "Shrunk",
     "Silence",
     "TraceResult",
     "UseResult",
@@ -198,6 +203,7 @@ __all__ = [
     "restored_lens",
     "score_edits",
     "shared_text",
+    "shrink",
     "silence",
     "summarize",
     "sweep_facts",
