@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
+import twinlens as tl
 from tests.conftest import random_model
 from twinlens import cli
 
@@ -35,15 +37,26 @@ def test_it_tells_the_top_tokens_the_scores_and_that_a_trace_is_no_advice(capsys
     assert len(list(tmp_path.glob("*.safetensors"))) == 1
 
 
-def test_lens_and_trace_before_and_after_are_one_page(capsys, tmp_path, tokenizer):
+def test_a_copy_is_written_and_lens_and_trace_before_and_after_as_one_page(
+    capsys, tmp_path, tokenizer
+):
     random_model("llama", tokenizer).save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
-    page = tmp_path / "edit.html"
-    code, _, _ = run(
+    page, copy = tmp_path / "edit.html", tmp_path / "copy"
+    code, _, messages = run(
         capsys, tmp_path / "model", "--prompt", "The Eiffel Tower is in", "--subject", "Tower",
         "--target", "Seattle", "--layer", 1, "--method", "fine-tune", "--steps", 2, "--trace", page,
+        "-o", copy,
     )  # fmt: skip
     assert code == 0
+    assert str(copy) in messages
+    before, after = (tl.load(path) for path in (tmp_path / "model", copy))
+    moved = [
+        name
+        for name, tensor in before.hf.state_dict().items()
+        if not torch.equal(tensor, after.hf.state_dict()[name])
+    ]
+    assert moved == ["model.layers.1.mlp.down_proj.weight"]
     written = page.read_text("utf-8")
     assert '"before"' in written
     assert '"after"' in written
@@ -82,6 +95,7 @@ def test_several_facts_and_json(capsys, tmp_path):
         (FACT[:-2], "--text FILE"),
         ((*FACT[:-2], "--samples", "3", "--bound", "0.1"), "--bound does not go"),
         ((*FACT[:-2], "--samples", "3", "--trace", "x.png"), ".html"),
+        ((*FACT[:-2], "--samples", "3", "-o", "/"), "is there already"),
         ((*NOBODY, "--samples", "1"), "not in the prompt"),
     ],
 )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Group, Parameter
+from cyclopts import Parameter
 
 from twinlens.cli.app import app
 from twinlens.cli.common import (
@@ -17,6 +18,7 @@ from twinlens.cli.common import (
     refuse_bad_file,
     table_of_numbers,
 )
+from twinlens.cli.edit_options import EditTextOptions, FactOptions, MethodOptions
 from twinlens.cli.options import ModelOptions, Whole
 from twinlens.errors import InputError
 
@@ -26,79 +28,7 @@ if TYPE_CHECKING:
     from twinlens.change.score import EditScores
     from twinlens.model.model import Model
 
-Method = Literal["rome", "fine-tune"]
-Repeated = Annotated[list[str], Parameter(negative="")]
 Top = list[tuple[str, float]]
-_FACT = Group("Fact", sort_key=3)
-_METHOD = Group("Method", sort_key=4)
-_TEXT = Group("Text", sort_key=5)
-
-
-@Parameter(name="*", group=_FACT)
-@dataclass(frozen=True, kw_only=True)
-class FactOptions:
-    """What the model is to say."""
-
-    prompt: str | None = None
-    "Text to be continued; it names the subject."
-    subject: Annotated[str | None, Parameter(name=("--subject", "-s"))] = None
-    "Whom or what the fact is about."
-    target: str | None = None
-    "What is to follow the prompt."
-    truth: str | None = None
-    "What follows it now (default: the likeliest token)."
-    paraphrase: Repeated = field(default_factory=list)
-    "Another prompt that asks the same. Repeat."
-    neighbour: Repeated = field(default_factory=list)
-    "Prompt about another subject, whose answer must stay. Repeat."
-    other: Repeated = field(default_factory=list)
-    "Prompt about the same subject, whose answer must stay. Repeat."
-    facts: Path | None = None
-    "Several facts, edited one after the other: .jsonl with prompt, subject, target, ... a line."
-
-
-@Parameter(name="*", group=_METHOD)
-@dataclass(frozen=True, kw_only=True)
-class MethodOptions:
-    """How it is written into the weight."""
-
-    method: Method = "rome"
-    "rome: a rank-one change (Meng et al. 2022, as r-ROME). fine-tune: steps on the same weight."
-    steps: Whole | None = None
-    "Steps at most (rome: 20, fine-tune: 25)."
-    lr: float | None = None
-    "Rate of the steps (rome: 0.5, fine-tune: 0.0005)."
-    stop: float | None = None
-    "Loss below which the steps end (rome: 0.05, fine-tune: 0.01)."
-    kl: float | None = None
-    "Weight of the divergence behind '{subject} is a' (rome: 0.0625)."
-    decay: float | None = None
-    "Weight of the vector's length in the loss (rome: 0.5)."
-    clamp: float | None = None
-    "How long the vector may be, in lengths of the old value (rome: 4)."
-    bound: float | None = None
-    "How far each number may move (fine-tune)."
-    ridge: float | None = None
-    "Share of the covariance's mean diagonal that is added to it (rome)."
-    seed: Whole = 1
-    "Seed of the prefixes, and of --samples."
-
-
-@Parameter(name="*", group=_TEXT)
-@dataclass(frozen=True, kw_only=True)
-class EditTextOptions:
-    """What must stay as it is."""
-
-    text: Annotated[str | None, Parameter(name=("--text", "-t"))] = None
-    "Text of the covariance: .txt, .jsonl (\"text\" in each line), or 'hamlet'."
-    samples: Whole | None = None
-    "Texts that the model says by itself, in its place."
-    loss_text: str | None = None
-    "Text whose loss is told (default: --text)."
-    length: Whole = 128
-    "Tokens of a window."
-    cache: Path | None = None
-    "Folder in which covariances are kept (default: in the user's cache folder)."
 
 
 @app.command
@@ -106,6 +36,7 @@ def edit(
     model: str = "hamlet",
     *,
     layer: Whole,
+    output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None,
     trace: Path | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
     fact: FactOptions | None = None,
@@ -121,15 +52,14 @@ def edit(
         "hamlet" (comes with twinlens), a directory or a hub id.
     layer
         Whose down-projection is changed.
+    output
+        Folder for the changed copy, with the way back; it must be new.
     trace
         Page to write, .html: lens and trace of the (first) prompt before and after.
     json
         Print edits and scores as JSON.
     """
-    if trace is not None:
-        if trace.suffix.lower() != ".html":
-            raise InputError(f"--trace {str(trace)!r}: choose a name in .html")
-        refuse_bad_file(trace)
+    _refuse_bad_files(trace, output)
     options, read = method or MethodOptions(), texts or EditTextOptions()
     facts = _facts(fact or FactOptions())
     if options.method == "rome" and (read.text is None) == (read.samples is None):
@@ -145,11 +75,40 @@ def edit(
     scores = _scores(loaded, facts, changes, read, quiet=json)
     if trace is not None:
         _compare(loaded, facts[0], changes, trace)
+    if output is not None:
+        _save(loaded, changes, scores, output, quiet=json)
     if json:
         told = [change.plain() for change in changes]
         print_json({"edits": told, "top": top, "scores": scores.to_dict(), "notes": notes})
     else:
         _print(facts, top, scores, notes)
+
+
+def _refuse_bad_files(trace: Path | None, output: Path | None) -> None:
+    """Before anything is computed: can what was asked for be written?"""
+    if trace is not None:
+        if trace.suffix.lower() != ".html":
+            raise InputError(f"--trace {str(trace)!r}: choose a name in .html")
+        refuse_bad_file(trace)
+    if output is not None and output.exists() and not _is_empty_folder(output):
+        raise InputError(f"--output {str(output)!r} is there already; give a new folder")
+
+
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
+def _save(
+    model: Model, changes: Sequence[Change], scores: EditScores, folder: Path, *, quiet: bool
+) -> None:
+    """A copy of the model, with each change as a step; the last has the scores."""
+    from twinlens.change.copy import Copy
+
+    copy = Copy.create(model, folder)
+    for number, change in enumerate(changes, 1):
+        copy.apply(change, {"scores": scores.to_dict()} if number == len(changes) else None)
+    if not quiet:
+        print(f"wrote {folder}", file=sys.stderr)
 
 
 def _facts(given: FactOptions) -> list[Fact]:
