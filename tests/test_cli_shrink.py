@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -36,8 +37,8 @@ def test_widths_parameters_logits_and_speed_are_told(capsys, folder, tmp_path):
     output, messages = capsys.readouterr()
     new = tl.load(tmp_path / "new")
     size = sum(parameter.numel() for parameter in new.hf.parameters())
-    assert new.config.intermediate_size == 700
-    assert "768     700" in output
+    assert new.config.n_inner == 700
+    assert re.search(r"a layer +768 +700\b", output)
     assert f"{size:,}" in output
     assert "speed: " in output
     assert "500 neurons that write nothing were kept: the most are left in layer 4" in output

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from transformers import AutoModelForCausalLM
 
 import twinlens as tl
@@ -101,6 +103,19 @@ def test_weights_and_their_numbers_belong_together(make_model):
 def test_a_family_that_is_not_known_is_refused(name, make_model):
     with pytest.raises(ChangeError, match=f"family '{name}' is not known"):
         shrink(make_model(name))
+
+
+def test_an_mlp_that_is_not_the_family_s_is_refused(make_model):
+    model = make_model("opt")
+    for path, made, said in (
+        ("fc1", nn.Identity(), "gives no plain outputs"),
+        ("fc1", nn.Linear(32, 47), "gives 47 outputs for 48 neurons"),
+        ("fc2", nn.Linear(47, 32), "one width"),
+    ):
+        hf = copy.deepcopy(model.hf)
+        setattr(hf.model.decoder.layers[1], path, made)
+        with pytest.raises(ChangeError, match=said):
+            shrink(tl.load(hf, tokenizer=model.tokenizer))
 
 
 def test_a_bias_that_the_config_does_not_have_is_refused(make_model):

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from twinlens.change.parts import projection
+from twinlens.change.parts import n_parts, projection
 from twinlens.errors import ChangeError
 from twinlens.model.model import Model
 from twinlens.see.question import whole
@@ -126,8 +126,13 @@ def _inner(model: Model) -> Inner:
         )
     if any(parameter.device.type == "meta" for parameter in model.hf.parameters()):
         raise ChangeError(f"{model.name} is offloaded in part; load it without offloading")
+    width = n_parts(model, "neuron", 0)
     for layer in range(model.n_layers):
-        width = projection(model, "neuron", layer).by_input.shape[0]
+        if (other := n_parts(model, "neuron", layer)) != width:
+            raise ChangeError(
+                f"{model.name}: layer {layer} has {other} neurons and layer 0 has {width}; only"
+                " models of one width are shrunk"
+            )
         for path in inner.into:
             module = model.module(_path(model, layer, path))
             there = _outputs(module)
