@@ -8,7 +8,7 @@ goes on where the journal ends.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -81,6 +81,7 @@ def scrub(
     *,
     text: Text,
     gate: Gate,
+    told: Callable[[Entry], None] | None = None,
     progress: Progress = None,
 ) -> ScrubRun:
     """Delete, add noise and train by a recipe, each step only where quality surely stayed.
@@ -88,14 +89,15 @@ def scrub(
     `text` is what units are scored and the model is trained on; `gate` has the texts it is judged
     on, and the final one. All must be apart: give `chosen_on=text` to the gate. `folder` becomes a
     copy of the model (`Copy`) with ledger, journal and scores; the same call goes on in it where it
-    stopped. The model itself is never changed.
+    stopped. The model itself is never changed. `told` hears of each proposal that was judged.
 
     Every proposal is judged against the original, at the next look of the gate; "cannot tell" is
     no pass. Raises `SettingsError` for the recipe, `ChangeError` for a folder that was begun with
     something else, and what `use_map`, `recover` and the gate raise.
     """
     made = recipe if isinstance(recipe, Recipe) else recipe_of(recipe)
-    return _Scrub(model, made, Path(folder).expanduser(), text, gate, progress).run()
+    begun = _Scrub(model, made, Path(folder).expanduser(), text, gate, progress)
+    return begun.run(told)
 
 
 class _Scrub:
@@ -126,12 +128,12 @@ class _Scrub:
         write_about(self.folder, asked)
         return copy, asked
 
-    def run(self) -> ScrubRun:
+    def run(self, tell: Callable[[Entry], None] | None) -> ScrubRun:
         """All stages, then the final text."""
         told, controls = 0, dict[str, dict[str, float]](self.about.get("controls", {}))
         for number, stage in enumerate(self.recipe.stages):
             start = 0 if told == 0 else self._step_after(self.entries[:told])
-            told = self._stage(number, stage, told)
+            told = self._stage(number, stage, told, tell)
             if isinstance(stage, Noise) and stage.times > 1 and str(number) not in controls:
                 controls[str(number)] = self._at_once(number, stage, start)
                 self._keep(controls=controls)
@@ -139,11 +141,14 @@ class _Scrub:
         if final is None and self.reference.final:
             final = self.reference.check_final(self.copy.model, progress=self.progress).to_dict()
             self._keep(final=final)
+        self._keep(finished=True)
         return ScrubRun(
             self.copy, self.recipe, tuple(self.entries), final, controls, dict(self.about)
         )
 
-    def _stage(self, number: int, stage: Stage, told: int) -> int:
+    def _stage(
+        self, number: int, stage: Stage, told: int, tell: Callable[[Entry], None] | None
+    ) -> int:
         """One stage; the first answers come from the journal. Returns how many entries it has."""
         plan, proposal = stage.plan(), None
         try:
@@ -151,6 +156,8 @@ class _Scrub:
             while True:
                 if told == len(self.entries):
                     self._try(number, stage, proposal)
+                    if tell is not None:
+                        tell(self.entries[-1])
                 answer = self.entries[told].accepted
                 told += 1
                 proposal = plan.send(answer)
