@@ -10,9 +10,10 @@ opens the folder sees by the hash of the weights whether the last step was finis
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,8 @@ class Copy:
         """
         path = Path(folder).expanduser()
         steps = read_ledger(path)
-        model = load(path, **options)
+        with quiet():
+            model = load(path, **options)
         now = model.weights_hash()
         if len(steps) > 1 and now == steps[-1].before != steps[-1].after:
             steps = steps[:-1]  # it was broken off before its weights were written
@@ -180,6 +182,20 @@ class Copy:
         return {name: p.detach() for name, p in self.model.hf.named_parameters()}
 
 
+@contextlib.contextmanager
+def quiet() -> Generator[None]:
+    """Within this context transformers shows no bars of its own."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 def _save_weights(model: Model, folder: Path) -> None:
     """The model's files, each whole or not at all, the weights last."""
     if any(p.device.type == "meta" for p in model.hf.parameters()):
@@ -187,7 +203,7 @@ def _save_weights(model: Model, folder: Path) -> None:
     writing = folder / ".weights"
     shutil.rmtree(writing, ignore_errors=True)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), quiet():
             model.hf.save_pretrained(writing, max_shard_size=_ONE_FILE)
         files = sorted(writing.iterdir(), key=lambda path: path.name == WEIGHTS)
         if not (writing / WEIGHTS).is_file():
