@@ -59,32 +59,26 @@ def undo(
 def _tell(folder: Path, steps: Sequence[Step]) -> None:
     from rich.console import Console
 
-    table = table_of_numbers(
-        "step", "numbers changed", "relative size", "increase", title=str(folder)
-    )
+    table = table_of_numbers("step", "numbers", "relative", "increase", title=str(folder))
+    table.add_column("weights", no_wrap=True)
     table.add_column("what", overflow="fold")
-    table.add_column("weights")
     for step in steps:
         cost = step.cost.get("increase")
         table.add_row(
             str(step.step), f"{step.changed:,}", f"{step.relative:.4f}" if step.step else "",
-            "" if cost is None else f"{cost:+.4f}", _what(step.change), step.after[:12],
+            "" if cost is None else f"{cost:+.4f}", step.after[:8], _what(step.change),
         )  # fmt: skip
     Console().print(table)
 
 
 def _what(change: Any) -> str:
     """A change in a few words."""
-    told = dict(change)
+    told, words = dict(change), list[str]()
     kind = str(told.pop("kind", "change"))
-    parts = told.pop("parts", None)
-    words = (
-        [f"{len(parts)} parts ({', '.join(parts[:3])}{', ...' if len(parts) > 3 else ''})"]
-        if parts
-        else []
-    )
-    plain = (str, int, float)
-    words += [
-        f"{name} {value}" for name, value in told.items() if isinstance(value, plain) and value
-    ]
+    if parts := told.pop("parts", None):
+        some = ", ".join(parts[:3]) + (", ..." if len(parts) > 3 else "")
+        words.append(f"{len(parts)} parts ({some})")
+    for name, value in told.items():
+        if isinstance(value, str | int | float) and value:
+            words.append(f"{name} {value}")
     return f"{kind}: {', '.join(words)}" if words else kind
