@@ -67,6 +67,13 @@ def test_the_logits_stay_and_plain_transformers_loads_them(name, make_model, tmp
     assert torch.equal(_logits(loaded, model), got)
     config = json.loads((tmp_path / "new" / "config.json").read_text("utf-8"))
     assert config[WIDTHS[name]] == 21
+
+
+def test_what_was_saved_can_be_looked_into(make_model, tmp_path):
+    model = make_model("phi3")
+    with tl.changed(model, _silenced(model, (9, 21, 4))[0]):
+        made = shrink(model)
+    assert made.save(tmp_path / "new") == tmp_path / "new"
     assert tl.check(tl.load(tmp_path / "new")).passed
 
 

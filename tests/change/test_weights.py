@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import twinlens as tl
-from tests.conftest import FAMILIES, STORY
+from tests.conftest import STORY
 from twinlens.change.silence import Silence
 from twinlens.change.weights import (
     Zeroed,
@@ -49,7 +49,7 @@ def _as_rows(model, name, tensor):
     return tensor.T if conv1d else tensor
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "opt", "gpt_neox"])
+@pytest.mark.parametrize("family", ["gpt2", "llama", "opt"])
 def test_wanda_is_the_weight_times_the_size_of_its_input(family, make_model):
     model = make_model(family)
     scores = weight_scores(model, "wanda", text=TEXT, length=24, batch_tokens=60)
@@ -113,7 +113,7 @@ def test_what_is_zero_already_counts(make_model):
         assert (_zero(model, 0.75, "wanda").values(model)[name] == 0).sum() == 0.75 * now.numel()
 
 
-@pytest.mark.parametrize("family", list(FAMILIES))
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "gemma2", "phi3", "opt"])
 def test_it_is_put_in_and_taken_out_bit_for_bit(family, make_model):
     model = make_model(family)
     before, maps = model.weights_hash(), set(linear_maps(model))
