@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import asdict
 
 import pytest
 import torch
 
 import twinlens as tl
-from twinlens.change.noise import WeightNoise, matrices, rounding
+from twinlens.change.noise import WeightNoise, matrices, rounding, told_rounding
 from twinlens.errors import InputError
 
 
@@ -52,6 +53,15 @@ def test_what_a_stored_type_swallows_is_told(make_model):
     subtle = rounding(half, WeightNoise(0.0005))
     assert subtle.lost > 0.5  # most weights round back to what they were
     assert abs(subtle.stored / subtle.asked - 1) > 0.2  # and the others move by a whole step
+    assert told_rounding(half, WeightNoise(0.0005)) == {"rounding": asdict(subtle)}
+    assert told_rounding(full, WeightNoise(0.0005)) == {}
+
+
+def test_what_was_pruned_stays_away(make_model):
+    model = make_model("gpt2")
+    with tl.changed(model, tl.Silence(["1.N3"]), WeightNoise(0.5)):
+        assert not model.hf.transformer.h[1].mlp.c_proj.weight[3].any()
+        assert model.hf.transformer.h[1].mlp.c_proj.weight[4].any()
 
 
 @pytest.mark.parametrize("wrong", [0, -1.0, float("nan"), float("inf")])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -67,6 +67,13 @@ class Rounding:
     asked: float
     stored: float
     lost: float
+
+
+def told_rounding(model: Model, change: object) -> dict[str, Any]:
+    """What a ledger says of the rounding of a noise in a coarser type than float32."""
+    if not isinstance(change, WeightNoise) or model.dtype in (torch.float32, torch.float64):
+        return {}
+    return {"rounding": asdict(rounding(model, change))}
 
 
 def rounding(model: Model, noise: WeightNoise) -> Rounding:

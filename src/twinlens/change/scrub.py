@@ -27,7 +27,7 @@ from twinlens.change.journal import (
     write_journal,
 )
 from twinlens.change.ledger import LEDGER
-from twinlens.change.noise import WeightNoise
+from twinlens.change.noise import WeightNoise, told_rounding
 from twinlens.change.parts import Part
 from twinlens.change.recipe import Noise, Proposal, Prune, Recipe, Recover, Stage, recipe_of
 from twinlens.change.recorded import compare
@@ -168,12 +168,13 @@ class _Scrub:
         """Judge a proposal; what passes goes into the ledger, and all into the journal."""
         started = time.monotonic()
         change = self._change(number, stage, proposal)
+        rounded = told_rounding(self.copy.model, change)
         with changed(self.copy.model, change):
             verdict = self.reference.check(self.copy.model, progress=self.progress)
-        told = verdict.to_dict()
+        about = dict(change.plain()) | rounded
         entry = Entry(
-            stage=number, share=proposal.share, number=proposal.number, change=change.plain(),
-            verdict=told, accepted=verdict.passed,
+            stage=number, share=proposal.share, number=proposal.number, change=about,
+            verdict=verdict.to_dict(), accepted=verdict.passed,
             step=len(self.copy.steps) if verdict.passed else None,
             seconds=time.monotonic() - started,
         )  # fmt: skip
