@@ -75,6 +75,14 @@ PUBLIC = {
     "use_view",
     "weight_scores",
     "zero_weights",
+    "Budget",
+    "Recipe",
+    "ScrubRun",
+    "open_scrub",
+    "recipe_of",
+    "recover",
+    "scrub",
+    "scrub_report",
 }
 
 

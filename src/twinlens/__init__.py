@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from twinlens.change.gate import Gate as Gate
     from twinlens.change.noise import WeightNoise as WeightNoise
     from twinlens.change.overlap import shared_text as shared_text
+    from twinlens.change.recipe import Recipe as Recipe
+    from twinlens.change.recipe import recipe_of as recipe_of
+    from twinlens.change.recover import Budget as Budget
+    from twinlens.change.recover import recover as recover
     from twinlens.change.reference import GateReference as GateReference
     from twinlens.change.reference_file import open_reference as open_reference
     from twinlens.change.rome import Edit as Edit
@@ -27,6 +31,9 @@ if TYPE_CHECKING:
     from twinlens.change.rome import edit_facts as edit_facts
     from twinlens.change.score import EditScores as EditScores
     from twinlens.change.score import score_edits as score_edits
+    from twinlens.change.scrub import ScrubRun as ScrubRun
+    from twinlens.change.scrub import scrub as scrub
+    from twinlens.change.scrubbed import open_scrub as open_scrub
     from twinlens.change.shrink import Shrunk as Shrunk
     from twinlens.change.shrink import shrink as shrink
     from twinlens.change.silence import Silence as Silence
@@ -67,6 +74,7 @@ if TYPE_CHECKING:
     from twinlens.see.restored import restored_lens as restored_lens
     from twinlens.see.trace import causal_trace as causal_trace
     from twinlens.show.page import compare as compare
+    from twinlens.show.scrub_report import scrub_report as scrub_report
     from twinlens.show.summary_view import summarize as summarize
     from twinlens.show.twin import twin as twin
     from twinlens.show.use_view import use_view as use_view
@@ -137,6 +145,14 @@ _HOMES = {
     "summarize": "twinlens.show.summary_view",
     "sweep_facts": "twinlens.sweep.sweeping",
     "twin": "twinlens.show.twin",
+    "Budget": "twinlens.change.recover",
+    "Recipe": "twinlens.change.recipe",
+    "ScrubRun": "twinlens.change.scrub",
+    "open_scrub": "twinlens.change.scrubbed",
+    "recipe_of": "twinlens.change.recipe",
+    "recover": "twinlens.change.recover",
+    "scrub": "twinlens.change.scrub",
+    "scrub_report": "twinlens.show.scrub_report",
     "weight_scores": "twinlens.change.weights",
     "zero_weights": "twinlens.change.weights",
 }
@@ -150,6 +166,7 @@ __all__ = [
     "Anatomy",
     "Assigned",
     "AttentionResult",
+    "Budget",
     "Cluster",
     "Copy",
     "Covariance",
@@ -166,9 +183,11 @@ __all__ = [
     "Model",
     "NeuronResult",
     "Noise",
+    "Recipe",
     "Recurrence",
     "RecurrenceResult",
     "Replace",
+    "ScrubRun",
     "Shrunk",
     "Silence",
     "TraceResult",
@@ -199,9 +218,14 @@ __all__ = [
     "open_reference",
     "open_result",
     "open_run",
+    "open_scrub",
+    "recipe_of",
+    "recover",
     "recurrence",
     "restored_lens",
     "score_edits",
+    "scrub",
+    "scrub_report",
     "shared_text",
     "shrink",
     "silence",

@@ -125,12 +125,15 @@ def gate(
 
 def _gate(texts: TextOptions, rule: RuleOptions) -> Gate:
     """The gate that the options mean."""
-    named = _named(texts.domain, "--domain")
+    named = named_texts(texts.domain, "--domain")
     if texts.text is not None:
         named = {"text": texts.text} | named
     if not named:
         raise InputError("give a text to judge on: --text FILE or --domain NAME=FILE")
-    final, chosen_on = _named(texts.final, "--final"), _named(texts.chosen_on, "--chosen-on")
+    final, chosen_on = (
+        named_texts(texts.final, "--final"),
+        named_texts(texts.chosen_on, "--chosen-on"),
+    )
     from twinlens.change.cloze import read_items
     from twinlens.change.gate import Gate
 
@@ -144,7 +147,7 @@ def _gate(texts: TextOptions, rule: RuleOptions) -> Gate:
     )
 
 
-def _named(given: Sequence[str], option: str) -> dict[str, str]:
+def named_texts(given: Sequence[str], option: str) -> dict[str, str]:
     """NAME=FILE by name; a FILE without a name is called text."""
     named: dict[str, str] = {}
     for one in given:

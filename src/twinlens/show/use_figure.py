@@ -126,7 +126,7 @@ class _Page:
         drawn[silent] = colors.to_rgba(STAR)
         drawn[~np.isfinite(values)] = colors.to_rgba(EMPTY)
         axes.imshow(
-            _mixed(drawn), aspect="auto", interpolation="nearest", extent=(0, n_units, n_layers, 0)
+            mixed(drawn), aspect="auto", interpolation="nearest", extent=(0, n_units, n_layers, 0)
         )
         for line in range(1, n_layers):
             axes.axhline(line, color="white", linewidth=1.0)
@@ -202,7 +202,7 @@ class _Page:
         drawn.ax.tick_params(length=2, pad=1)
 
 
-def _mixed(drawn: Float[np.ndarray, "layer unit 4"]) -> Float[np.ndarray, "layer column 4"]:
+def mixed(drawn: Float[np.ndarray, "layer unit 4"]) -> Float[np.ndarray, "layer column 4"]:
     """Colours of so many columns as can be told apart, each the mean of its units'."""
     n_units = drawn.shape[1]
     if n_units <= _FINEST:
