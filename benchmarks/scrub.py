@@ -14,6 +14,7 @@ each deletion. `frontier`: noise of several sizes, alone and with training after
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -22,6 +23,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import twinlens as tl
 from training.text import document
