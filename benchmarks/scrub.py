@@ -68,7 +68,7 @@ def curves(seeds: int, kind: str) -> None:
                     row.append(increase_of(reference, model)["text"])
             found[score].append(row)
     print(f"{len(parts)} {kind}s of hamlet, {seeds} seeds; increase in nats a token (min to max)")
-    print("score      " + "".join(f"{share:>22.0%}" for share in SHARES) + f"   share at {MARGIN}")
+    print("score      " + "".join(f"{share:>25.0%}" for share in SHARES) + f"   share at {MARGIN}")
     for score, rows in found.items():
         values = np.array(rows)
         cells = [
@@ -77,7 +77,7 @@ def curves(seeds: int, kind: str) -> None:
         ]
         limits = [share_at(row) for row in rows]
         print(
-            f"{score:11}" + "".join(f"{cell:>22}" for cell in cells)
+            f"{score:11}" + "".join(f"{cell:>25}" for cell in cells)
             + f"   {np.mean(limits):.1%} ({min(limits):.1%} to {max(limits):.1%})"
         )  # fmt: skip
     print(f"{time.perf_counter() - started:.0f} s, {torch.get_num_threads()} threads")
