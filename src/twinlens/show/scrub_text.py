@@ -19,6 +19,7 @@ from twinlens.show.scrub_words import (
     nothing,
     number,
     proposed,
+    rounded,
 )
 
 LIMITS = "What this does not show"
@@ -130,6 +131,8 @@ def _stages(account: ScrubAccount) -> list[Block]:
         made.append(Paragraph(described(one.stage)))
         if one.entries:
             made.append(_proposals(one, first))
+        if one.entries and (told := rounded(one.entries[0])):
+            made.append(Paragraph(told))
         first += len(one.entries)
     return made
 

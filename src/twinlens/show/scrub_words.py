@@ -133,6 +133,15 @@ def proposed(entry: Entry, stage: Stage) -> str:
             return f"training {entry.number + 1}"
 
 
+def rounded(entry: Entry) -> str | None:
+    """What the type of the weights left of a noise, where that was told."""
+    told = entry.change.get("rounding")
+    return told and (
+        f"The weights' own type leaves of the noise {told['stored']:.2g} of {told['asked']:.2g}"
+        f" deviations: {told['lost']:.1%} of the weights did not move."
+    )
+
+
 def answer(entry: Entry) -> str:
     """Whether it was accepted, else why not."""
     return "accepted" if entry.accepted else f"rejected: {entry.verdict['verdict']}"
