@@ -97,7 +97,7 @@ def test_it_tells_what_went_what_it_cost_and_what_is_not_shown(form):
     for words in (
         "Passed: quality stayed within the margin",
         "On the final text, looked at once, the loss moved by +0.0042 nats a token; with 95%"
-        " confidence it rose by less than +0.0072. The margin is 0.01 nats a token.",
+        " confidence the rise is less than +0.0072. The margin is 0.01 nats a token.",
         "5 of 24 neurons were deleted (20.8%), in 2 of 3 layers.",
         "Stage 1, prune: 1 of 2 accepted", "Stage 2, noise: 2 of 3 accepted",
         "rejected: fail", "rejected: cannot tell", "+2.5000", "2 draws of 0.01", "1 draw of 0.0141",
@@ -111,7 +111,7 @@ def test_it_tells_what_went_what_it_cost_and_what_is_not_shown(form):
     ("given", "words"),
     [
         ({"final": verdict(0.03, "fail")}, "Failed: quality was lost"),
-        ({"final": verdict(0.03, "fail")}, "it rose by more than +0.0280. The margin is 0.01"),
+        ({"final": verdict(0.03, "fail")}, "the rise is more than +0.0280. The margin is 0.01"),
         ({"final": verdict(0.009, "cannot tell", why="too few")}, "This is no pass: too few."),
         ({"final": None}, "No final verdict"),
         ({"finished": False}, "Not finished 6 proposals were judged so far."),

@@ -60,7 +60,7 @@ def draw_deletion(deletion: Deletion) -> Any:
 
 def draw_curve(account: ScrubAccount) -> Any:
     """Each proposal's increase with its bounds against the margin; then the final text."""
-    figure, axes = _figure(3.2, 0.3, 2.6)
+    figure, axes = _figure(3.45, 0.3, 2.6)
     entries, final = account.entries, account.final
     ends = len(entries) + (1.5 if final else 0.5)
     low, high = _range(account)
@@ -202,8 +202,12 @@ def _legend(axes: Any, final: bool) -> None:
     marks = [("accepted", "o", KEPT, KEPT), ("rejected", "X", REFUSED, REFUSED)]
     if final:
         marks.append(("final text", "D", FINAL, FINAL))
-    for row, (name, marker, colour, face) in enumerate(marks):
-        y = 1 - 0.09 * row
+    y = -0.16  # below the axes, so that it covers nothing
+    for n, (name, marker, colour, face) in enumerate(marks):
         style = {"transform": axes.transAxes, "clip_on": False}
-        axes.plot(1.03, y, marker, color=colour, markerfacecolor=face, markersize=6, **style)
-        axes.text(1.055, y, name, va="center", fontsize=8, color=INK, transform=axes.transAxes)
+        axes.plot(
+            0.01 + 0.15 * n, y, marker, color=colour, markerfacecolor=face, markersize=6, **style
+        )
+        axes.text(
+            0.03 + 0.15 * n, y, name, va="center", fontsize=8, color=INK, transform=axes.transAxes
+        )

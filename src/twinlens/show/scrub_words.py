@@ -47,8 +47,8 @@ def headline(account: ScrubAccount) -> tuple[str, str, str]:
         return "unknown", "No final verdict", f"{told} {said}"
     tone, words = _TONES[final["verdict"]]
     than = f"more than {bound(final, 'lower')}" if tone == "fail" else f"less than {bound(final)}"
-    told = f"On the final text, looked at once, {rise(final)}; with {_sure(final)} confidence it"
-    told = f"{told} rose by {than}. The margin is {margin}"
+    told = f"On the final text, looked at once, {rise(final)}; with {_sure(final)} confidence"
+    told = f"{told} the rise is {than}. The margin is {margin}"
     if tone == "unknown":
         reasons = dict.fromkeys(one["why"] for one in final["domains"] if one["why"])
         told = f"{told} This is no pass: {'; '.join(reasons)}."
