@@ -186,8 +186,7 @@ class _Driver:
         for actor in self.workers.actors:
             while self.todo and load[id(actor)] < _AHEAD:
                 group = next(self.plan.groups(self.todo))
-                for _ in group:
-                    self.todo.popleft()
+                self.todo = deque(list(self.todo)[len(group) :])
                 if mine := [unit for unit in group if self._claimed(unit)]:
                     self._check_weights(actor)
                     self.running[actor.run.remote(mine, self.shared)] = mine, actor
@@ -195,8 +194,7 @@ class _Driver:
         return bool(self.running)
 
     def take_in(self) -> None:
-        """Wait for a group of units, and keep them; where its worker was lost, they are done
-        again."""
+        """Wait for a group of units, and keep them; lost with their worker, they are done again."""
         ray = self.workers.ray
         finished, _ = ray.wait(list(self.running), num_returns=1)
         units, actor = self.running.pop(finished[0])
