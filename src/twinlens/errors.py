@@ -55,6 +55,14 @@ class OverlapError(InputError):
         self.pairs = pairs
 
 
+class SecretError(InputError):
+    """The texts or templates make no secret that can be hidden and asked for."""
+
+
+class EscrowError(InputError):
+    """A sealed or opened file is no escrow, or the two do not belong together."""
+
+
 class ModelError(TwinlensError):
     """Something about the model itself."""
 
