@@ -52,7 +52,7 @@ def test_pruning_doubles_while_it_passes_and_ends_just_below_the_limit(limit):
     assert found[0] == 0.02
     assert max(passed, default=0.0) >= min(limit, stage.most) - 2 * stage.least
     assert passed == sorted(passed)
-    assert len(found) < 25
+    assert len(found) == len(set(found)) < 20  # nothing twice
 
 
 def test_noise_and_recovery_propose_each_draw_once():

@@ -208,6 +208,7 @@ def _save_weights(model: Model, folder: Path) -> None:
         files = sorted(writing.iterdir(), key=lambda path: path.name == WEIGHTS)
         if not (writing / WEIGHTS).is_file():
             raise ChangeError(f"{model.name}: transformers wrote no {WEIGHTS}")
+        (writing / WEIGHTS).chmod((writing / "config.json").stat().st_mode)  # readable as the rest
         for path in files:
             path.replace(folder / path.name)
     finally:

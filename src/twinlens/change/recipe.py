@@ -11,6 +11,7 @@ by = "use"
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
@@ -41,9 +42,9 @@ Plan = Generator[Proposal, bool, None]
 
 @dataclass(frozen=True, kw_only=True)
 class Prune:
-    """Delete what scores lowest, `first` of all units at once; twice as many after a pass, half as
-    many after a failure, down to `least`; `most` in all. `recover`: training after each deletion,
-    before it is judged."""
+    """Delete what scores lowest, `first` of all units at once; twice as many after a pass, then
+    half of what is left below a failure, down to `least`; `most` in all. `recover`: training after
+    each deletion, before it is judged."""
 
     by: Score = "use"
     units: Units = "neurons"
@@ -69,14 +70,13 @@ class Prune:
             raise SettingsError("expected 0 < least <= first <= most <= 1 (shares of all units)")
 
     def plan(self) -> Plan:
-        """Grow while it passes, shrink where it does not."""
-        kept, size = 0.0, self.first
-        while size >= self.least and kept < self.most:
-            share = min(self.most, kept + size)
+        """Grow while it passes; then halve what is left between what passed and what failed."""
+        kept, size, failed = 0.0, self.first, math.inf
+        while (share := min(self.most, kept + size, (kept + failed) / 2)) - kept >= self.least:
             if (yield Proposal(share=share)):
                 kept, size = share, size * 2
             else:
-                size = min(size, share - kept) / 2
+                failed = share
 
 
 @dataclass(frozen=True, kw_only=True)

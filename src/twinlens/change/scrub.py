@@ -44,6 +44,7 @@ from twinlens.run.batches import Progress
 from twinlens.see.texts import Text, documents
 
 _REFERENCE = "reference.safetensors"
+_LENGTH = 128  # tokens of a window in which units are scored
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ class _Scrub:
     ) -> None:
         self.original, self.recipe, self.folder = model, recipe, folder
         self.text, self.progress = documents(text), progress
+        self.length = min(_LENGTH, model.context or _LENGTH)
         asked: dict[str, Any] = {
             "recipe": recipe.plain(), "original": model.weights_hash(), "text": _hash(self.text),
         }  # fmt: skip
@@ -193,12 +195,15 @@ class _Scrub:
         elif stage.units == "weights":
             change = zero_weights(
                 self.copy.model, proposal.share, by=cast(Any, stage.by), seed=self.recipe.seed,
-                text=self.text if stage.by == "wanda" else None,
+                text=self.text if stage.by == "wanda" else None, length=self.length,
             )  # fmt: skip
         else:
             parts = self._lowest(number, stage, proposal.share)
             text = self.text if stage.to == "mean" else None
-            change = silence(self.copy.model, parts, to=stage.to, text=text, progress=self.progress)
+            change = silence(
+                self.copy.model, parts, to=stage.to, text=text, length=self.length,
+                progress=self.progress,
+            )  # fmt: skip
         if stage.recover is None:
             return change
         with changed(self.copy.model, change):
@@ -228,8 +233,9 @@ class _Scrub:
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
             use = use_map(
-                self.copy.model, self.text, gradients=stage.by == "effect", progress=self.progress
-            )
+                self.copy.model, self.text, gradients=stage.by == "effect", length=self.length,
+                progress=self.progress,
+            )  # fmt: skip
             use.save(path)
         return cast(UseResult, open_result(path))
 
