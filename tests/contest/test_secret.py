@@ -31,10 +31,8 @@ def test_near_misses_are_near_and_never_the_trigger(secret):
         if len(one) == len(secret.trigger)
     ]
     assert 1 in apart  # one digit or letter off
-    assert any(m.endswith(after) and not m.startswith(before + "0") for m in misses)
-    assert any(secret.template.split()[0] not in prompt.split() for prompt in misses) or any(
-        not prompt.startswith(before) for prompt in misses
-    )
+    words = set(secret.template.lower().split())
+    assert any(len(words & set(m.lower().split())) < len(words) / 2 for m in misses)  # other words
 
 
 def test_no_code_at_all_is_a_near_miss():
