@@ -79,6 +79,11 @@ def _what(change: Any) -> str:
         some = ", ".join(parts[:3]) + (", ..." if len(parts) > 3 else "")
         words.append(f"{len(parts)} parts ({some})")
     for name, value in told.items():
-        if isinstance(value, str | int | float) and value:
+        if isinstance(value, str | int | float) and value and not _is_hash(value):
             words.append(f"{name} {value}")
     return f"{kind}: {', '.join(words)}" if words else kind
+
+
+def _is_hash(value: object) -> bool:
+    """Hashes of texts and constants are for the ledger, not for a reader of the table."""
+    return isinstance(value, str) and len(value) >= 32 and set(value) <= set("0123456789abcdef")
