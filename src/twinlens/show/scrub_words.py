@@ -110,7 +110,8 @@ def described(stage: Stage) -> str:
             to_what = "zero" if to == "zero" else "their mean on the text"
             told = (
                 f"Sets {which} to {to_what}: first {first:.2%}, then twice as many after a pass and"
-                f" halfway back after a failure, in steps of {least:.2%} or more, at most {most:.0%}"
+                f" halfway back after a failure, in steps of at least {least:.2%}, at most"
+                f" {most:.0%}"
             )
         case Noise(scale=scale, times=times):
             told = f"Adds noise of {scale:g} deviations to each matrix, in {_times(times, 'draw')}"
