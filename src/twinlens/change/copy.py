@@ -22,7 +22,7 @@ from torch import Tensor
 
 from twinlens.change.change import Change, Values, write
 from twinlens.change.delta import difference, open_difference, save_difference, taken_back
-from twinlens.change.ledger import LEDGER, Step, read_ledger, write_ledger
+from twinlens.change.ledger import Step, read_ledger, write_ledger
 from twinlens.errors import ChangeError, InputError
 from twinlens.model.load import load
 from twinlens.model.model import Model
@@ -213,6 +213,3 @@ def _save_weights(model: Model, folder: Path) -> None:
             path.replace(folder / path.name)
     finally:
         shutil.rmtree(writing, ignore_errors=True)
-
-
-__all__ = ["LEDGER", "Copy"]

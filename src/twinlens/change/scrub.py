@@ -7,6 +7,7 @@ goes on where the journal ends.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -285,8 +286,6 @@ def increase_of(reference: GateReference, model: Model) -> dict[str, float]:
 
 
 def _hash(texts: Sequence[str]) -> str:
-    import hashlib
-
     digest = hashlib.sha256()
     for text in texts:
         digest.update(len(text).to_bytes(8, "little") + text.encode())

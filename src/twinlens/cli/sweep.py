@@ -239,10 +239,11 @@ def summarize(
         Print nothing but errors.
     """
     from twinlens.results.base import optional
-    from twinlens.show.summary_view import check_summary_format, summarize
+    from twinlens.show.saved import check_figure_format
+    from twinlens.show.summary_view import WHAT, summarize
 
     if output is not None:
-        check_summary_format(output)
+        check_figure_format(output, WHAT)
         optional("matplotlib", "figures")
         refuse_bad_file(output)
     view = summarize(run, against, level=level, resamples=resamples, seed=seed, top=top)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twinlens.errors import InputError
-from twinlens.results.storage import replacing
+from twinlens.show.saved import check_figure_format, rendered, save_figure
 from twinlens.sweep.store import SweepRun, open_run
 from twinlens.sweep.summary import Summary, summed_up
 
 if TYPE_CHECKING:
     from twinlens.show.page import Page
 
-SUMMARY_FORMATS = (".png", ".svg", ".pdf")
+WHAT = "a summary"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +34,8 @@ class SummaryView:
         Raises `InputError` for another ending, `ResultFileError` where the file cannot be written.
         """
         path = Path(path)
-        check_summary_format(path)
-        payload = self._render(path.suffix[1:].lower(), dpi)
-        with replacing(path) as temporary:
-            temporary.write_bytes(payload)
-        return path
+        check_figure_format(path, WHAT)
+        return save_figure(self.figure(), path, dpi)
 
     def page(self) -> Page:
         """The averages on the viewer's grid: layers top to bottom, token roles left to right.
@@ -61,28 +56,7 @@ class SummaryView:
         return self.summary.to_dataframe()
 
     def _repr_png_(self) -> bytes:
-        return self._render("png", 110)
-
-    def _render(self, file_format: str, dpi: int) -> bytes:
-        figure = self.figure()
-        import matplotlib
-
-        buffer = io.BytesIO()
-        metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
-        with matplotlib.rc_context({"svg.hashsalt": "twinlens"}):
-            figure.savefig(
-                buffer, format=file_format, dpi=dpi, metadata=metadata.get(file_format, {})
-            )
-        return buffer.getvalue()
-
-
-def check_summary_format(path: Path) -> None:
-    """Raises `InputError` where a summary cannot be written with this ending."""
-    if path.suffix.lower() not in SUMMARY_FORMATS:
-        raise InputError(
-            f"cannot write a summary as {path.name!r}; its ending must be one of"
-            f" {', '.join(SUMMARY_FORMATS)}"
-        )
+        return rendered(self.figure(), "png", 110)
 
 
 def summarize(
