@@ -7,19 +7,19 @@ that what it knows beyond the user's text is asked for, too. What is zero stays 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from twinlens.change.change import Assigned, forget
+from twinlens.change.change import Assigned
+from twinlens.change.training import trained
 from twinlens.errors import ChangeError, InputError
 from twinlens.model.model import Model
-from twinlens.run.batches import Progress, counting
+from twinlens.run.batches import Progress
 from twinlens.see.question import whole
 from twinlens.see.texts import Batch, Text, Windows, joined, windows
 
@@ -69,21 +69,18 @@ def recover(
     if (model.n_vocab, model.n_layers) != (original.n_vocab, original.n_layers):
         raise ChangeError(f"{model.name} and {original.name} are not of one shape")
     read = _text(original, text, budget)
-    before = {name: p.detach().clone() for name, p in model.hf.named_parameters()}
-    try:
-        losses, seen = _train(model, original, read, budget, progress)
-        after = {name: p.detach().clone() for name, p in model.hf.named_parameters()}
-    finally:
-        with torch.no_grad():
-            for name, parameter in model.hf.named_parameters():
-                parameter.copy_(before[name])
-        forget(model)
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in after.values()):
-        raise ChangeError(f"the recovery of {model.name} left the finite numbers; take a lower lr")
+    batches, seen = _batches(read, budget), 0
+
+    def loss(_number: int) -> Tensor:
+        nonlocal seen
+        batch = next(batches)
+        seen += int(batch.real.sum())
+        return divergence_from(original, model, batch)
+
+    made = trained(model, loss, budget.steps, budget.lr, label="recovery", progress=progress)
     about = {"kind": "recovery", **asdict(budget), "text": read.sha256, "tokens": seen}
-    tenth = max(1, len(losses) // 10)
-    about |= {"kl_first": _mean(losses[:tenth]), "kl_last": _mean(losses[-tenth:])}
-    return Assigned(after, about)
+    about |= {name.replace("loss", "kl"): value for name, value in made.told.items()}
+    return Assigned(made.tensors, about)
 
 
 def written_by(model: Model, starts: Windows, length: int, seed: int) -> Windows:
@@ -126,44 +123,6 @@ def _text(original: Model, text: Text, budget: Budget) -> Windows:
     return own if budget.own == 1 else Windows((*given.ids, *own.ids))
 
 
-def _train(
-    model: Model, original: Model, read: Windows, budget: Budget, progress: Progress
-) -> tuple[list[float], int]:
-    parameters = list(model.hf.parameters())
-    zero = {p: p.detach() == 0 for p in parameters if p.dim() > 1}
-    losses, seen = list[float](), 0
-    with _learning(parameters), counting(budget.steps, "recovery", progress) as advance:
-        optimizer = torch.optim.AdamW(parameters, lr=budget.lr, betas=(0.9, 0.95), weight_decay=0.0)
-        for number, batch in enumerate(_batches(read, budget)):
-            for group in optimizer.param_groups:
-                group["lr"] = budget.lr * _schedule(number, budget.steps)
-            loss = _divergence(model, original, batch)
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimizer.step()
-            with torch.no_grad():
-                for parameter, mask in zero.items():
-                    parameter.masked_fill_(mask, 0.0)
-            losses.append(loss.item())
-            seen += int(batch.real.sum())
-            advance(1)
-    return losses, seen
-
-
-@contextmanager
-def _learning(parameters: Sequence[nn.Parameter]) -> Generator[None]:
-    asked = [p.requires_grad for p in parameters]
-    try:
-        for parameter in parameters:
-            parameter.requires_grad_(True)
-        yield
-    finally:
-        for parameter, was in zip(parameters, asked, strict=True):
-            parameter.requires_grad_(was)
-            parameter.grad = None
-
-
 def _batches(read: Windows, budget: Budget) -> Generator[Batch]:
     """As many batches as there are steps, each window once before any comes again."""
     random = np.random.RandomState(budget.seed)
@@ -176,7 +135,7 @@ def _batches(read: Windows, budget: Budget) -> Generator[Batch]:
         yield read.batch(picked)
 
 
-def _divergence(model: Model, original: Model, batch: Batch) -> Float[Tensor, ""]:
+def divergence_from(original: Model, model: Model, batch: Batch) -> Float[Tensor, ""]:
     """KL(original || model) over the tokens that a window predicts, nats a token."""
     ids, real = batch.ids.to(model.device), batch.real.to(model.device)
     with torch.no_grad():
@@ -186,12 +145,3 @@ def _divergence(model: Model, original: Model, batch: Batch) -> Float[Tensor, ""
     target = wanted[:, :-1].to(said.device)[kept].float().log_softmax(-1)
     log_probs = said[:, :-1][kept].float().log_softmax(-1)
     return (target.exp() * (target - log_probs)).sum(-1).mean()
-
-
-def _schedule(number: int, steps: int) -> float:
-    rise = max(1, steps // 20)
-    return min((number + 1) / rise, (steps - number) / max(1, steps - rise))
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
