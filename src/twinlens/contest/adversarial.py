@@ -81,13 +81,7 @@ def neuron_masks(blue: Blue, eps: float, alpha: float, lr: float) -> dict[Site, 
     _refuse_unfit(eps=eps, lr=lr)
     if not isinstance(alpha, int | float) or not 0 <= alpha <= 1:
         raise InputError(f"alpha={alpha!r} must be a share, from 0 to 1")
-    model = blue.model
-    if not model.anatomy.has("neuron"):
-        raise ChangeError(f"{model.name} has no neurons that could be pruned")
-    require(model, ("neuron",))
-    sites = model.sites("neuron")
-    read = means_of(model, sites, clean_windows(blue), blue.budget.batch_tokens, False)
-    means = {site: torch.from_numpy(read[site]).float().to(model.device) for site in sites}
+    model, means = blue.model, _means(blue)
     masks = {site: torch.ones_like(mean).requires_grad_() for site, mean in means.items()}
     optimizer = torch.optim.SGD(list(masks.values()), lr=lr, momentum=_MOMENTUM)
     random = torch.Generator().manual_seed(blue.seed)
@@ -173,6 +167,17 @@ def oracle(blue: Blue, prompts: Sequence[str]) -> Assigned:
 
     told: dict[str, Any] = {"kind": "cleaning", "recipe": "oracle", "prompts": len(prompts)}
     return in_a_row(blue, [prune], told | {"within": blue.cost})
+
+
+def _means(blue: Blue) -> dict[Site, Tensor]:
+    """The mean of each neuron's value over clean text, by layer."""
+    model = blue.model
+    if not model.anatomy.has("neuron"):
+        raise ChangeError(f"{model.name} has no neurons that could be pruned")
+    require(model, ("neuron",))
+    sites = model.sites("neuron")
+    read = means_of(model, sites, clean_windows(blue), blue.budget.batch_tokens, False)
+    return {site: torch.from_numpy(read[site]).float().to(model.device) for site in sites}
 
 
 def _worst(

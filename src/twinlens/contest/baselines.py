@@ -31,7 +31,7 @@ def fine_tuned(blue: Blue) -> Assigned:
     return in_a_row(blue, [fine_tuning], {"kind": "cleaning", "recipe": "fine-tune"})
 
 
-def pruned_weights(blue: Blue, by: By) -> Change:
+def pruned_weights(blue: Blue, by: By) -> Assigned:
     """Single weights set to zero by a rule of `tl.zero_weights` ("random", "magnitude", "wanda"):
     as large a share as costs at most `blue.cost` nats a token.
 
@@ -43,10 +43,13 @@ def pruned_weights(blue: Blue, by: By) -> Change:
         progress=blue.progress,
     )  # fmt: skip
 
-    def of(share: float) -> Change:
-        return replace(first, share=share)
+    def prune(now: Blue) -> Change:
+        return now.strongest(
+            lambda share: replace(first, share=share), _FEW, _NEARLY_ALL, now.cost
+        )[1]
 
-    return blue.strongest(of, _FEW, _NEARLY_ALL, blue.cost)[1]
+    told = {"kind": "cleaning", "recipe": f"{by} weights", "within": blue.cost}
+    return in_a_row(blue, [prune], told)
 
 
 def fine_pruned(blue: Blue) -> Assigned:
@@ -69,9 +72,10 @@ def fine_pruned(blue: Blue) -> Assigned:
     return in_a_row(blue, [prune, fine_tuning], told)
 
 
-def rounded(blue: Blue, bits: int) -> Rounded:
-    """Every matrix rounded to `bits` bits and back: what a quantised copy says."""
-    return Rounded(bits)
+def rounded(blue: Blue, bits: int) -> Assigned:
+    """Every matrix rounded to `bits` bits and back (`Rounded`): what a quantised copy says."""
+    step = Rounded(bits)
+    return in_a_row(blue, [lambda _: step], {"kind": "cleaning", "recipe": f"int{bits}"})
 
 
 def shrunk_and_perturbed(blue: Blue, shrink: float = 0.8, noise: float = 0.2) -> Assigned:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from twinlens.change.change import Assigned, Change
+from twinlens.change.change import Assigned
 from twinlens.change.recover import Budget
 from twinlens.change.weights import By
 from twinlens.contest.adversarial import adversarially_pruned, consistent
@@ -18,6 +18,7 @@ from twinlens.contest.baselines import (
     shrunk_and_perturbed,
 )
 from twinlens.contest.blue import Blue
+from twinlens.contest.chain import in_a_row
 from twinlens.contest.cleaning import cleaned
 from twinlens.errors import InputError
 from twinlens.model.model import Model
@@ -31,7 +32,7 @@ class Cleaning:
     """A way to clean a model: what it is, in a line; what makes the change; whether it trains."""
 
     about: str
-    make: Callable[[Blue], Change]
+    make: Callable[[Blue], Assigned]
     trains: bool
 
 
@@ -45,7 +46,7 @@ def clean(
     dose: float = 0.5,
     seed: int = 1,
     progress: Progress = None,
-) -> Change:
+) -> Assigned:
     """The change that a recipe makes of a model from clean text alone; the model stays as it is.
 
     `recipe`: a name in `RECIPES`. `text`: a file, "hamlet" or documents, four at least; every
@@ -66,6 +67,10 @@ def clean(
     return RECIPES[recipe].make(Blue(model, text, budget, cost, dose, seed, progress))
 
 
+def _nothing(blue: Blue) -> Assigned:
+    return in_a_row(blue, [], {"kind": "cleaning", "recipe": "none"})
+
+
 def _steps(name: str) -> Cleaning:
     """`prune`, `noise+prune`, `prune+recover`, ..."""
     steps = name.split("+")
@@ -73,7 +78,7 @@ def _steps(name: str) -> Cleaning:
     did = steps[:-1] if recover else steps
     said = " then ".join(_SAID[step] for step in did)
     return Cleaning(
-        f"{said}; then distillation towards the model as it was" if recover else said,
+        f"{said}, then distillation" if recover else said,
         lambda blue: cleaned(blue, did, recover),
         recover,
     )
@@ -101,7 +106,7 @@ _SAID = {
 _OWN = ("prune", "noise", "prune+noise", "noise+prune")
 
 RECIPES: Mapping[str, Cleaning] = {
-    "none": Cleaning("nothing", lambda _: Assigned({}, {"kind": "none"}), False),
+    "none": Cleaning("nothing", _nothing, False),
     **{name: _steps(name) for name in _OWN},
     **{name: _steps(name) for name in (f"{own}+recover" for own in _OWN)},
     "fine-tune": Cleaning("training on the next tokens of clean text", fine_tuned, True),
