@@ -10,11 +10,13 @@ import torch
 import twinlens as tl
 from tests.conftest import random_model
 from twinlens.change.recover import Budget
+from twinlens.change.training import learning
 from twinlens.contest.adversarial import (
     _blocks,
     _loss,
     _worst,
     adversarially_pruned,
+    consistency_loss,
     consistent,
     inconsistency,
     neuron_masks,
@@ -91,6 +93,20 @@ def test_the_states_are_those_behind_the_blocks(blue, gpt2):
     assert torch.equal(logits, plain.logits)
     for state, wanted in zip(states[:-1], plain.hidden_states[1:-1], strict=True):
         assert torch.equal(state, wanted[batch.real])
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_embeddings_are_disturbed_to_the_harm_of_consistency(family, make_model):
+    model = make_model(family)
+    batch = next(clean_batches(Blue(model, TEXT, FEW)))
+    with learning(model):
+        steps = (1e-7, 0.001, 0.01)  # to first order: a long step may overshoot
+        calm, small, large = (consistency_loss(model, batch, eps, 2.0).item() for eps in steps)
+        _, states = _blocks(model, batch, lambda value: value)
+        wanted = next_token_loss(model, batch) + 2 * inconsistency(states)
+    assert calm == pytest.approx(wanted.item(), rel=1e-4)
+    assert large > small > calm
+    assert large > calm + 1e-3
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])

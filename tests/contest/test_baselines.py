@@ -70,6 +70,8 @@ def test_fine_pruning_prunes_what_is_hardly_active_and_keeps_it_so(blue, gpt2):
     assert [step["kind"] for step in told] == ["silence", "next-token training"]
     assert told[1]["loss_last"] < told[1]["loss_first"]
     pruned = set(told[0]["parts"])
+    per_layer = [sum(name.startswith(f"{n}.") for name in pruned) for n in range(gpt2.n_layers)]
+    assert 0 <= max(per_layer) - min(per_layer) <= 1  # layer by layer, the same share
     for layer in range(gpt2.n_layers):
         mean = _mean_activation(gpt2, layer, blue.shown)
         gone = sorted(int(name.split("N")[1]) for name in pruned if name.startswith(f"{layer}."))

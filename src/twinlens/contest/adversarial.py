@@ -108,9 +108,7 @@ def consistent(blue: Blue, eps: float = 0.1, alpha: float = 5.5) -> Assigned:
     """Training on clean text by which each block's output stays like that of the block before, also
     where the embeddings are disturbed.
 
-    CROW, internal consistency regularisation (Min et al. 2024). The loss is cross-entropy plus
-    `alpha` times `inconsistency` where `eps` (in the embedding's own units) times the sign of the
-    gradient of that inconsistency was added to the output of the token embedding. All weights
+    CROW, internal consistency regularisation (Min et al. 2024); see `consistency_loss`. All weights
     learn, with the budget's rate (the paper: low-rank adapters). Raises `InputError` for settings
     that cannot be, `ChangeError` for a model of one block.
     """
@@ -120,22 +118,29 @@ def consistent(blue: Blue, eps: float = 0.1, alpha: float = 5.5) -> Assigned:
         raise ChangeError(f"{blue.model.name} has one block; consistency is between blocks")
 
     def loss(batch: Batch) -> Float[Tensor, ""]:
-        model, embedded = blue.model, list[Tensor]()
-
-        def keep(value: Tensor) -> Tensor:
-            embedded.append(value)
-            return value
-
-        logits, states = _blocks(model, batch, keep)
-        (slope,) = torch.autograd.grad(inconsistency(states), embedded, retain_graph=True)
-        step = eps * slope.sign()
-        _, disturbed = _blocks(model, batch, lambda value: value + step)
-        return loss_of(logits, batch) + alpha * inconsistency(disturbed)
+        return consistency_loss(blue.model, batch, eps, alpha)
 
     told = {"kind": "consistency training", "eps": eps, "alpha": alpha}
     return in_a_row(
         blue, [lambda now: learned(now, loss, told)], {"kind": "cleaning", "recipe": "crow"}
     )
+
+
+def consistency_loss(model: Model, batch: Batch, eps: float, alpha: float) -> Float[Tensor, ""]:
+    """Cross-entropy, nats a token, plus `alpha` times the `inconsistency` of disturbed blocks: to
+    the token embedding's output `eps` (in its own units) is added in the direction, by sign, in
+    which the inconsistency grows."""
+    embedded = list[Tensor]()
+
+    def keep(value: Tensor) -> Tensor:
+        embedded.append(value)
+        return value
+
+    logits, states = _blocks(model, batch, keep)
+    (slope,) = torch.autograd.grad(inconsistency(states), embedded, retain_graph=True)
+    step = eps * slope.sign()
+    _, disturbed = _blocks(model, batch, lambda value: value + step)
+    return loss_of(logits, batch) + alpha * inconsistency(disturbed)
 
 
 def inconsistency(states: Sequence[Float[Tensor, "token d_model"]]) -> Float[Tensor, ""]:
