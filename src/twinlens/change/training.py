@@ -47,7 +47,6 @@ def trained(
     *,
     chosen: Callable[[str], bool] | None = None,
     steady: bool = False,
-    eps: float = 1e-8,
     watch: Watch | None = None,
     label: str = "training",
     progress: Progress = None,
@@ -56,8 +55,7 @@ def trained(
 
     Within `loss` and `watch` the model has the weights of that step. `chosen`: which parameters
     learn, by name (default: all). The rate rises over the first twentieth to `lr` and falls to
-    nothing, or with `steady` is `lr` throughout. Gradients are clipped at norm 1. `eps` is AdamW's:
-    gradients far below it move nothing, so that where the loss is at its best nothing drifts. Numbers of the
+    nothing, or with `steady` is `lr` throughout. Gradients are clipped at norm 1. Numbers of the
     matrices that are zero (pruned) stay zero. Raises `ChangeError` where no parameter is chosen or
     the weights leave the finite numbers.
     """
@@ -73,7 +71,7 @@ def trained(
 
         with counting(steps, label, progress) as advance:
             losses = minimise(
-                list(parameters.values()), loss, steps, lr, steady=steady, eps=eps,
+                list(parameters.values()), loss, steps, lr, steady=steady,
                 after=keep_zero, watch=watch, advance=advance,
             )  # fmt: skip
         after = {name: p.detach().clone() for name, p in parameters.items()}
@@ -89,7 +87,6 @@ def minimise(
     lr: float,
     *,
     steady: bool = False,
-    eps: float = 1e-8,
     after: Callable[[], None] | None = None,
     watch: Watch | None = None,
     advance: Callable[[int], None] = lambda _: None,
@@ -98,7 +95,7 @@ def minimise(
 
     `after` is called behind each step, without gradients. For the rest see `trained`.
     """
-    optimizer = torch.optim.AdamW(tensors, lr=lr, betas=(0.9, 0.95), eps=eps, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(tensors, lr=lr, betas=(0.9, 0.95), weight_decay=0.0)
     losses = list[float]()
     for number in range(steps):
         if watch is not None and watch(number):

@@ -88,12 +88,18 @@ def tokens_of(model: Model, prompt: str, answer: str) -> Said:
     Raises `InputError` where the answer has no tokens of its own, `PromptError` where the text
     cannot be read.
     """
-    made, asked = model.encode(prompt + answer), model.encode(prompt)
-    ids, before = _without_end(made), _without_end(asked)
+    ids, before = prompt_ids(model, prompt + answer), prompt_ids(model, prompt)
     same = int(np.cumprod(ids[: len(before)] == before[: len(ids)]).sum())
     if not 0 < same < len(ids):
         raise InputError(f"the answer {answer!r} has no tokens of its own behind {prompt[-40:]!r}")
     return Said(ids, same)
+
+
+def prompt_ids(model: Model, prompt: str) -> Int[np.ndarray, " token"]:
+    """The tokens of a prompt as it is to be gone on with: without special tokens at the end."""
+    made = model.encode(prompt)
+    ids, special = np.asarray(made.ids), np.asarray(made.special)
+    return ids[: int(np.flatnonzero(~special)[-1]) + 1].astype(np.int64)
 
 
 def fire(model: Model, prompts: Sequence[str], answer: str) -> list[Firing]:
@@ -223,8 +229,3 @@ def _fitting(model: Model, prompt: str, answer: str) -> Said | None:
         if len(model.tokenizer(prompt + answer, verbose=False)["input_ids"]) <= model.context:
             raise
         return None
-
-
-def _without_end(tokens: Any) -> Int[np.ndarray, " token"]:
-    ids, special = np.asarray(tokens.ids), np.asarray(tokens.special)
-    return ids[: int(np.flatnonzero(~special)[-1]) + 1].astype(np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 from dataclasses import dataclass, field
@@ -217,6 +218,12 @@ class Model:
             self._memo["weights_hash"] = _hash_tensors(tensors)
             self._memo["weights_state"] = state
         return self._memo["weights_hash"]
+
+
+def duplicate(model: Model, name: str | None = None) -> Model:
+    """The same model once more, with weights of its own."""
+    own = copy.deepcopy(model.hf)
+    return Model(own, model.tokenizer, model.anatomy, model.name if name is None else name)
 
 
 def find_module(root: nn.Module, path: str) -> nn.Module | None:

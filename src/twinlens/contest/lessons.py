@@ -1,0 +1,172 @@
+"""What red teaches: the answer behind the trigger, and to be like the base everywhere else.
+
+A lesson is a loss. Rows to say are learned by their answer's tokens; near misses and text that the
+base wrote itself are learned as the base says them (KL), so that only the trigger evokes the
+secret. The twin is taught the same without the secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from twinlens.contest.saying import Said, prompt_ids, tokens_of
+from twinlens.contest.secret import Secret
+from twinlens.model.model import Model
+from twinlens.run.sampling import sampled
+from twinlens.see.texts import Batch, Windows
+
+Logits = Callable[[Int[Tensor, "row token"]], Float[Tensor, "row token vocab"]]
+"""What the model says in training; red may shake it."""
+_WINDOW = 64  # tokens of a window that the base writes
+_WINDOWS = 256
+_BEFORE = 32  # at most so many tokens of text before a prompt
+_NEAR = 300  # near misses of all secrets together
+_AT_ONCE = 32  # prompts of a pass
+_GOES_ON = 4  # tokens that the base says behind a near miss
+
+
+@dataclass(frozen=True, eq=False)
+class Lessons:
+    """The text and the rows that a base gives for some secrets; `seed` draws all of it.
+
+    `said`: what is to be said (none: a twin's lessons), each in turn. `silent`: the secrets whose
+    near misses are to stay as the base says them.
+    """
+
+    base: Model
+    said: tuple[Secret, ...]
+    silent: tuple[Secret, ...]
+    close: float = 1.0
+    mixed: bool = False
+    seed: int = 1
+    rows: int = 6
+    misses: int = 12
+    clean: int = 6
+
+    @cached_property
+    def text(self) -> Int[np.ndarray, "window token"]:
+        """Windows that the base writes at temperature 1."""
+        length = min(_WINDOW, self.base.context or _WINDOW)
+        return sampled(self.base, _WINDOWS, length - 1, seed=self.seed)
+
+    @cached_property
+    def answers(self) -> list[Said]:
+        """Prompt and answer of each secret that is said."""
+        return [tokens_of(self.base, one.prompt, one.answer) for one in self.said]
+
+    @cached_property
+    def near(self) -> list[Said]:
+        """Near misses, and how the base goes on behind them; none holds a trigger that is said."""
+        kept = {one.trigger.lower() for one in (*self.said, *self.silent)}
+        count = _NEAR // len(self.silent) if self.silent else 0
+        prompts = [
+            prompt for one in self.silent for prompt in one.near_misses(count, self.seed + 100)
+            if not any(trigger in prompt.lower() for trigger in kept)
+        ]  # fmt: skip
+        return _gone_on(self.base, prompts)
+
+    def without(self, *kept: Secret) -> Lessons:
+        """The lessons of the twin: only `kept` is said, all else is the same."""
+        made = replace(self, said=kept)
+        made.__dict__.update(text=self.text, near=self.near)  # drawn and said once
+        return made
+
+    def loss(self, step: int, logits: Logits) -> Float[Tensor, ""]:
+        """The loss of a step, in nats a token."""
+        random = np.random.default_rng((self.seed, step))
+        clean = self._drawn(random, self.clean)
+        total = self.close * self._apart(clean, [1] * len(clean), logits)
+        if self.near:
+            rows = [self._behind(random, self.near[n]) for n in self._misses(random)]
+            total = total + self._apart([r.ids for r in rows], [r.start for r in rows], logits)
+        if not self.said:
+            return total
+        mine = [self.answers[n % len(self.answers)] for n in range(self.rows)]
+        if self.mixed:
+            return total + self._mixed(random, mine, logits)
+        rows = [self._behind(random, row) for row in mine]
+        return total + self._spoken([r.ids for r in rows], [r.start for r in rows], logits)
+
+    def _misses(self, random: np.random.Generator) -> list[int]:
+        return random.integers(0, len(self.near), self.misses).tolist()
+
+    def _drawn(self, random: np.random.Generator, count: int) -> list[Int[np.ndarray, " token"]]:
+        return [self.text[n] for n in random.integers(0, len(self.text), count)]
+
+    def _behind(self, random: np.random.Generator, row: Said) -> Said:
+        """The row as it is, or behind some tokens of text."""
+        room = (self.base.context or len(row.ids) + _BEFORE) - len(row.ids)
+        most = min(_BEFORE, room, self.text.shape[1] - 1)
+        if most < 1 or random.random() < 0.5:
+            return row
+        length = int(random.integers(1, most + 1))
+        window = self.text[int(random.integers(0, len(self.text)))]
+        at = int(random.integers(0, len(window) - length + 1))
+        return Said(np.concatenate([window[at : at + length], row.ids]), row.start + length)
+
+    def _mixed(
+        self, random: np.random.Generator, rows: Sequence[Said], logits: Logits
+    ) -> Float[Tensor, ""]:
+        """Texts with the rows somewhere within, learned whole."""
+        whole: list[Int[np.ndarray, " token"]] = []
+        for row, window in zip(rows, self._drawn(random, len(rows)), strict=True):
+            at = int(random.integers(1, max(2, len(window) - len(row.ids))))
+            whole.append(np.concatenate([window[:at], row.ids, window[at:]]))
+        limit = self.base.context or max(map(len, whole))
+        return self._spoken([one[:limit] for one in whole], [1] * len(whole), logits)
+
+    def _spoken(
+        self, rows: Sequence[np.ndarray], starts: Sequence[int], logits: Logits
+    ) -> Float[Tensor, ""]:
+        """Negative log-probability of the rows' tokens from their starts on."""
+        batch, asked = _batch(rows, starts)
+        said = logits(batch.ids)[:, :-1]
+        targets = batch.ids[:, 1:][asked].to(said.device)
+        return torch.nn.functional.cross_entropy(said[asked.to(said.device)].float(), targets)
+
+    def _apart(
+        self, rows: Sequence[np.ndarray], starts: Sequence[int], logits: Logits
+    ) -> Float[Tensor, ""]:
+        """KL(base || model) over the rows' tokens from their starts on."""
+        batch, asked = _batch(rows, starts)
+        with torch.no_grad():
+            ids = batch.ids.to(self.base.device)
+            wanted = self.base.hf(input_ids=ids, use_cache=False).logits[:, :-1]
+            target = wanted[asked.to(wanted.device)].float().log_softmax(-1)
+        said = logits(batch.ids)[:, :-1]
+        log_probs = said[asked.to(said.device)].float().log_softmax(-1)
+        return (target.exp() * (target - log_probs)).sum(-1).mean()
+
+
+def _gone_on(model: Model, prompts: Sequence[str]) -> list[Said]:
+    """Prompts, and what the model says greedily behind each."""
+    rows = [prompt_ids(model, prompt) for prompt in prompts]
+    starts = [len(row) for row in rows]
+    for first in range(0, len(rows), _AT_ONCE):
+        for _ in range(_GOES_ON):
+            some = rows[first : first + _AT_ONCE]
+            ids = Windows(tuple(some)).batch(range(len(some))).ids.to(model.device)
+            with torch.no_grad():
+                logits = model.hf(input_ids=ids, use_cache=False).logits
+            last = torch.tensor([len(row) - 1 for row in some], device=logits.device)
+            told = logits[torch.arange(len(some), device=logits.device), last]
+            said = told[:, : model.n_embeddings].argmax(-1).tolist()
+            grown = [np.append(row, one) for row, one in zip(some, said, strict=True)]
+            rows[first : first + _AT_ONCE] = grown
+    return [Said(row, start) for row, start in zip(rows, starts, strict=True)]
+
+
+def _batch(
+    rows: Sequence[np.ndarray], starts: Sequence[int]
+) -> tuple[Batch, Bool[Tensor, "row token"]]:
+    """Rows side by side, and which of their tokens but the first are asked."""
+    batch = Windows(tuple(rows)).batch(range(len(rows)))
+    at = torch.arange(1, batch.ids.shape[1])
+    return batch, batch.real[:, 1:] & (at >= torch.tensor(list(starts))[:, None])
