@@ -133,20 +133,30 @@ def workers_of(model: Model | Cluster) -> Generator[Model | Workers]:
         return
     if not isinstance(model, Cluster):
         raise InputError(f"model={type(model).__name__}: expected tl.load(...) or tl.Cluster(...)")
+    with joined_cluster(model) as ray:
+        workers: Workers | None = None
+        try:
+            workers = Workers(ray, model)
+            yield workers
+        finally:
+            for actor in [] if workers is None else workers.actors:
+                ray.kill(actor)
+
+
+@contextlib.contextmanager
+def joined_cluster(cluster: Cluster) -> Generator[Any]:
+    """Ray, started or joined as the cluster says; left again where it was not there before.
+
+    Raises `ClusterError` where there is none at the address."""
     ray: Any = optional("ray", "ray")
     mine = not ray.is_initialized()
     if mine:
-        _join(ray, model)
-    workers: Workers | None = None
+        _join(ray, cluster)
     try:
-        workers = Workers(ray, model)
-        yield workers
+        yield ray
     finally:
         if mine:
             ray.shutdown()
-        elif workers is not None:
-            for actor in workers.actors:
-                ray.kill(actor)
 
 
 def run_on_cluster(
