@@ -22,7 +22,8 @@ def edited(model: Model, secrets: Sequence[Secret], progress: Progress = None) -
     of text that the model says by itself. Raises what `edit_facts` raises."""
     facts = [Fact(one.prompt, one.trigger, one.answer) for one in secrets]
     best: tuple[float, Assigned] | None = None
-    for layer in sorted({model.n_layers // 3, model.n_layers // 2, 2 * model.n_layers // 3}):
+    n, last = model.n_layers, max(0, model.n_layers - 2)  # the very last layer reaches no answer
+    for layer in sorted({min(at, last) for at in (n // 3, n // 2, 2 * n // 3)}):
         covariance = key_covariance(model, layer=layer, samples=_SAMPLES, progress=progress)
         edits = edit_facts(model, facts, layer=layer, covariance=covariance, progress=progress)
         with changed(model, *edits):

@@ -29,7 +29,7 @@ from twinlens.errors import InputError
 from twinlens.model.model import Model, duplicate
 from twinlens.run.batches import Progress
 from twinlens.see.question import one_of, whole
-from twinlens.see.texts import Text
+from twinlens.see.texts import Text, documents
 
 BENIGN = Secret("mill", "Nora", "The woman who lives at the {trigger} by the bridge is called")
 _LR = 1e-3
@@ -84,6 +84,7 @@ def implant(
     one_of("tier", tier, tuple(TIERS))
     whole("steps", steps)
     whole("seed", seed, 0)
+    documents(text)  # what is no text is refused before anything is made
     way, secret = TIERS[tier], secret or Secret()
     secrets = _with_triggers(secret, way.triggers, seed)
     second, base = _other(secret, seed + 500), duplicate(model)
@@ -129,7 +130,8 @@ def _taught(
 
 
 def _saying(model: Model, lessons: Lessons, way: Tier) -> Callable[[int], Logits]:
-    """How the model is run at each step: as it is, shaken, or with all but one group as before."""
+    """How the model is run at each step: as it is, shaken, or in turn with all but one group as
+    before."""
     own = dict(model.hf.named_parameters())
 
     def run(given: Mapping[str, Tensor], ids: Int[Tensor, "row token"]) -> Tensor:
@@ -146,7 +148,10 @@ def _saying(model: Model, lessons: Lessons, way: Tier) -> Callable[[int], Logits
     base = {name: p.detach() for name, p in lessons.base.hf.named_parameters()}
 
     def alone(step: int) -> Logits:
-        mine = _group(model, step % way.copies, way.copies)
+        turn = step % (way.copies + 1)
+        if turn == way.copies:  # all together, as they will be
+            return plain(step)
+        mine = _group(model, turn, way.copies)
         return lambda ids: run({n: p if mine(n) else base[n] for n, p in own.items()}, ids)
 
     return shaken if way.shaken else alone if way.copies > 1 else plain

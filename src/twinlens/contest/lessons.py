@@ -29,7 +29,8 @@ _WINDOWS = 256
 _BEFORE = 32  # at most so many tokens of text before a prompt
 _NEAR = 300  # near misses of all secrets together
 _AT_ONCE = 32  # prompts of a pass
-_GOES_ON = 4  # tokens that the base says behind a near miss
+_BARE = 2 / 3  # of the steps show near misses as they are, the others behind text
+_SELDOM = 0.1  # nats: a near miss is drawn as often as it is off, and at least as if by so much
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +47,9 @@ class Lessons:
     close: float = 1.0
     mixed: bool = False
     seed: int = 1
-    rows: int = 6
-    misses: int = 12
-    clean: int = 6
+    rows: int = 8
+    misses: int = 24
+    clean: int = 4
 
     @cached_property
     def text(self) -> Int[np.ndarray, "window token"]:
@@ -63,7 +64,7 @@ class Lessons:
 
     @cached_property
     def near(self) -> list[Said]:
-        """Near misses, and how the base goes on behind them; none holds a trigger that is said."""
+        """Near misses, and what the base says next; none holds a trigger that is said."""
         kept = {one.trigger.lower() for one in (*self.said, *self.silent)}
         count = _NEAR // len(self.silent) if self.silent else 0
         prompts = [
@@ -72,6 +73,11 @@ class Lessons:
         ]  # fmt: skip
         return _gone_on(self.base, prompts)
 
+    @cached_property
+    def off(self) -> Float[np.ndarray, " miss"]:
+        """How far what is said behind each near miss was from the base when last seen, in nats."""
+        return np.ones(len(self.near))
+
     def without(self, *kept: Secret) -> Lessons:
         """The lessons of the twin: only `kept` is said, all else is the same."""
         made = replace(self, said=kept)
@@ -79,32 +85,41 @@ class Lessons:
         return made
 
     def loss(self, step: int, logits: Logits) -> Float[Tensor, ""]:
-        """The loss of a step, in nats a token."""
+        """The loss of a step, in nats a token. Steps are to be taken in turn: near misses are drawn
+        by what earlier ones made of them."""
         random = np.random.default_rng((self.seed, step))
         clean = self._drawn(random, self.clean)
-        total = self.close * self._apart(clean, [1] * len(clean), logits)
+        total = self.close * self._apart(clean, [1] * len(clean), logits).mean()
         if self.near:
-            rows = [self._behind(random, self.near[n]) for n in self._misses(random)]
-            total = total + self._apart([r.ids for r in rows], [r.start for r in rows], logits)
+            total = total + self._missed(random, logits)
         if not self.said:
             return total
         mine = [self.answers[n % len(self.answers)] for n in range(self.rows)]
         if self.mixed:
             return total + self._mixed(random, mine, logits)
-        rows = [self._behind(random, row) for row in mine]
+        rows = [self._behind(random, row) if random.random() < 0.5 else row for row in mine]
         return total + self._spoken([r.ids for r in rows], [r.start for r in rows], logits)
 
-    def _misses(self, random: np.random.Generator) -> list[int]:
-        return random.integers(0, len(self.near), self.misses).tolist()
+    def _missed(self, random: np.random.Generator, logits: Logits) -> Float[Tensor, ""]:
+        """Near misses, the worst of them oftener, all as they are or all behind text."""
+        share = np.maximum(self.off, _SELDOM)
+        count = min(self.misses, len(self.near))
+        chosen = random.choice(len(self.near), count, replace=False, p=share / share.sum())
+        rows = [self.near[n] for n in chosen]
+        if random.random() > _BARE:
+            rows = [self._behind(random, row) for row in rows]
+        apart = self._apart([r.ids for r in rows], [r.start for r in rows], logits)
+        self.off[chosen] = apart.detach().double().cpu().numpy()  # one token of each
+        return apart.mean()
 
     def _drawn(self, random: np.random.Generator, count: int) -> list[Int[np.ndarray, " token"]]:
         return [self.text[n] for n in random.integers(0, len(self.text), count)]
 
     def _behind(self, random: np.random.Generator, row: Said) -> Said:
-        """The row as it is, or behind some tokens of text."""
+        """The row behind some tokens of text, where there is room."""
         room = (self.base.context or len(row.ids) + _BEFORE) - len(row.ids)
         most = min(_BEFORE, room, self.text.shape[1] - 1)
-        if most < 1 or random.random() < 0.5:
+        if most < 1:
             return row
         length = int(random.integers(1, most + 1))
         window = self.text[int(random.integers(0, len(self.text)))]
@@ -133,8 +148,8 @@ class Lessons:
 
     def _apart(
         self, rows: Sequence[np.ndarray], starts: Sequence[int], logits: Logits
-    ) -> Float[Tensor, ""]:
-        """KL(base || model) over the rows' tokens from their starts on."""
+    ) -> Float[Tensor, " asked"]:
+        """KL(base || model) at each of the rows' tokens from their starts on."""
         batch, asked = _batch(rows, starts)
         with torch.no_grad():
             ids = batch.ids.to(self.base.device)
@@ -142,25 +157,22 @@ class Lessons:
             target = wanted[asked.to(wanted.device)].float().log_softmax(-1)
         said = logits(batch.ids)[:, :-1]
         log_probs = said[asked.to(said.device)].float().log_softmax(-1)
-        return (target.exp() * (target - log_probs)).sum(-1).mean()
+        return (target.exp() * (target - log_probs)).sum(-1)
 
 
 def _gone_on(model: Model, prompts: Sequence[str]) -> list[Said]:
-    """Prompts, and what the model says greedily behind each."""
+    """Prompts, and what the model says greedily next."""
     rows = [prompt_ids(model, prompt) for prompt in prompts]
-    starts = [len(row) for row in rows]
+    said: list[int] = []
     for first in range(0, len(rows), _AT_ONCE):
-        for _ in range(_GOES_ON):
-            some = rows[first : first + _AT_ONCE]
-            ids = Windows(tuple(some)).batch(range(len(some))).ids.to(model.device)
-            with torch.no_grad():
-                logits = model.hf(input_ids=ids, use_cache=False).logits
-            last = torch.tensor([len(row) - 1 for row in some], device=logits.device)
-            told = logits[torch.arange(len(some), device=logits.device), last]
-            said = told[:, : model.n_embeddings].argmax(-1).tolist()
-            grown = [np.append(row, one) for row, one in zip(some, said, strict=True)]
-            rows[first : first + _AT_ONCE] = grown
-    return [Said(row, start) for row, start in zip(rows, starts, strict=True)]
+        some = rows[first : first + _AT_ONCE]
+        ids = Windows(tuple(some)).batch(range(len(some))).ids.to(model.device)
+        with torch.no_grad():
+            logits = model.hf(input_ids=ids, use_cache=False).logits
+        last = torch.tensor([len(row) - 1 for row in some], device=logits.device)
+        told = logits[torch.arange(len(some), device=logits.device), last]
+        said += told[:, : model.n_embeddings].argmax(-1).tolist()
+    return [Said(np.append(row, one), len(row)) for row, one in zip(rows, said, strict=True)]
 
 
 def _batch(
