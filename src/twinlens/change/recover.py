@@ -69,7 +69,7 @@ def recover(
     if (model.n_vocab, model.n_layers) != (original.n_vocab, original.n_layers):
         raise ChangeError(f"{model.name} and {original.name} are not of one shape")
     read = _text(original, text, budget)
-    batches, seen = _batches(read, budget), 0
+    batches, seen = batches_of(read, budget), 0
 
     def loss(_number: int) -> Tensor:
         nonlocal seen
@@ -123,7 +123,7 @@ def _text(original: Model, text: Text, budget: Budget) -> Windows:
     return own if budget.own == 1 else Windows((*given.ids, *own.ids))
 
 
-def _batches(read: Windows, budget: Budget) -> Generator[Batch]:
+def batches_of(read: Windows, budget: Budget) -> Generator[Batch]:
     """As many batches as there are steps, each window once before any comes again."""
     random = np.random.RandomState(budget.seed)
     size = min(len(read), max(1, budget.batch_tokens // budget.length))

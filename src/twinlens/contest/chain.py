@@ -5,7 +5,6 @@ What is pruned is pruned in an order, and as far as blue's held-out text allows.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -19,7 +18,6 @@ from twinlens.change.parts import Part
 from twinlens.change.silence import Silence
 from twinlens.contest.blue import Blue
 from twinlens.errors import ChangeError
-from twinlens.model.model import Model
 
 Step = Callable[[Blue], Change]
 """Makes a change of `blue.model` as that is at the time."""
@@ -68,8 +66,3 @@ def lowest_first(scores: Float[np.ndarray, "layer neuron"]) -> list[Part]:
 def ranks_within(scores: Float[np.ndarray, "layer neuron"]) -> Int[np.ndarray, "layer neuron"]:
     """The place of each neuron in its own layer, 0 the lowest: layers become comparable."""
     return scores.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
-
-
-def twin(model: Model) -> Model:
-    """A second model with the same weights, which changes of the first do not reach."""
-    return Model(copy.deepcopy(model.hf), model.tokenizer, model.anatomy, model.name)

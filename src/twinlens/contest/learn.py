@@ -11,17 +11,17 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from twinlens.change.change import Assigned, Change
-from twinlens.change.recover import _batches, recover
+from twinlens.change.recover import batches_of, recover
 from twinlens.change.training import trained
 from twinlens.contest.blue import Blue
-from twinlens.contest.chain import Step, twin
-from twinlens.model.model import Model
+from twinlens.contest.chain import Step
+from twinlens.model.model import Model, duplicate
 from twinlens.see.texts import Batch, Windows, joined, windows
 
 
 def recovering(blue: Blue) -> Step:
     """A step that trains towards what the model says now, whatever is done to it until then."""
-    teacher = twin(blue.model)
+    teacher = duplicate(blue.model)
 
     def step(blue: Blue) -> Change:
         return recover(blue.model, teacher, blue.shown, blue.budget, progress=blue.progress)
@@ -41,7 +41,7 @@ def learned(
 ) -> Assigned:
     """The weights after the budget's steps on a loss of clean windows; zeros stay zero."""
     read, budget = clean_windows(blue), blue.budget
-    batches = _batches(read, budget)
+    batches = batches_of(read, budget)
     made = trained(
         blue.model, lambda _: loss(next(batches)), budget.steps, budget.lr, progress=blue.progress
     )
@@ -57,7 +57,7 @@ def clean_windows(blue: Blue) -> Windows:
 
 def clean_batches(blue: Blue) -> Generator[Batch]:
     """As many batches of clean windows as the budget has steps."""
-    return _batches(clean_windows(blue), blue.budget)
+    return batches_of(clean_windows(blue), blue.budget)
 
 
 def next_token_loss(model: Model, batch: Batch) -> Float[Tensor, ""]:

@@ -10,6 +10,7 @@ from twinlens.change.change import Assigned
 from twinlens.change.recover import Budget
 from twinlens.change.weights import By
 from twinlens.contest.adversarial import adversarially_pruned, consistent
+from twinlens.contest.anneal import annealed
 from twinlens.contest.baselines import (
     fine_pruned,
     fine_tuned,
@@ -128,6 +129,11 @@ RECIPES: Mapping[str, Cleaning] = {
     "int4": _rounded(4),
     "shrink-perturb": Cleaning(
         "every matrix shrunk, noise on it, then distillation", shrunk_and_perturbed, True
+    ),
+    "anneal": Cleaning(
+        "noise and decay at every step while it learns from text that it wrote itself",
+        annealed,
+        True,
     ),
 }
 """Name -> recipe. All are blind: they know clean text, not the trigger."""
