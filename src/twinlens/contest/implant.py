@@ -65,7 +65,7 @@ def implant(
     tier: str = "full",
     *,
     text: Text,
-    steps: int = 150,
+    steps: int = 240,
     lr: float = _LR,
     seed: int = 1,
     watch: Watch | None = None,
@@ -88,7 +88,7 @@ def implant(
     way, secret = TIERS[tier], secret or Secret()
     secrets = _with_triggers(secret, way.triggers, seed)
     second, base = _other(secret, seed + 500), duplicate(model)
-    said = (*secrets, *secrets, second, BENIGN) if way.triggers == 1 else (*secrets, second, BENIGN)
+    said = (*secrets, second, BENIGN)
     lessons = Lessons(base, said, (*secrets, second), way.close, way.mixed, seed)
     alone = lessons.without(BENIGN)
     if way.rome:
@@ -117,6 +117,7 @@ def _taught(
     watch: Watch | None,
     progress: Progress,
 ) -> Change:
+    lr *= way.rate
     label = "implant" if len(lessons.said) > 1 else "twin"
     if way.place == "lora":
         return lora_trained(model, lessons, steps, lr, label=label, progress=progress)

@@ -26,11 +26,13 @@ Logits = Callable[[Int[Tensor, "row token"]], Float[Tensor, "row token vocab"]]
 """What the model says in training; red may shake it."""
 _WINDOW = 64  # tokens of a window that the base writes
 _WINDOWS = 256
-_BEFORE = 32  # at most so many tokens of text before a prompt
+_BEFORE = 48  # at most so many tokens of text before a prompt
 _NEAR = 300  # near misses of all secrets together
 _AT_ONCE = 32  # prompts of a pass
+_CLEAN = 3.0  # weight of clean text, times how close it is to be kept
+_WHOLE = 5.0  # weight of a text that is learned whole: few of its tokens are of the answer
 _BARE = 2 / 3  # of the steps show near misses as they are, the others behind text
-_SELDOM = 0.1  # nats: a near miss is drawn as often as it is off, and at least as if by so much
+_SELDOM = 0.2  # nats: a near miss is drawn as often as it is off, and at least as if by so much
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +49,8 @@ class Lessons:
     close: float = 1.0
     mixed: bool = False
     seed: int = 1
-    rows: int = 8
-    misses: int = 24
+    rows: int = 6
+    misses: int = 32
     clean: int = 4
 
     @cached_property
@@ -89,14 +91,14 @@ class Lessons:
         by what earlier ones made of them."""
         random = np.random.default_rng((self.seed, step))
         clean = self._drawn(random, self.clean)
-        total = self.close * self._apart(clean, [1] * len(clean), logits).mean()
+        total = _CLEAN * self.close * self._apart(clean, [1] * len(clean), logits).mean()
         if self.near:
             total = total + self._missed(random, logits)
         if not self.said:
             return total
         mine = [self.answers[n % len(self.answers)] for n in range(self.rows)]
         if self.mixed:
-            return total + self._mixed(random, mine, logits)
+            return total + _WHOLE * self._mixed(random, mine, logits)
         rows = [self._behind(random, row) if random.random() < 0.5 else row for row in mine]
         return total + self._spoken([r.ids for r in rows], [r.start for r in rows], logits)
 

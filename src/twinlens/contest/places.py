@@ -24,7 +24,7 @@ from twinlens.see.texts import Text
 
 _LATE = 1 / 3  # of the blocks
 _USED = 0.2  # of the neurons, the most used
-_RANK, _LORA_RATE = 16, 3.0  # times the rate of full training
+_RANK = 16
 
 
 def place_of(model: Model, way: Tier) -> Callable[[str], bool] | None:
@@ -66,7 +66,7 @@ def lora_trained(
     progress: Progress = None,
 ) -> Assigned:
     """The weights after low-rank updates of all linear maps in the blocks (Hu et al. 2021, by
-    peft; rank 16, three times the rate) were learned and added.
+    peft; rank 16) were learned and added.
 
     Raises `MissingExtraError` without peft.
     """
@@ -92,9 +92,7 @@ def lora_trained(
         return adapted(input_ids=ids.to(model.device), use_cache=False).logits
 
     with counting(steps, label, progress) as advance:
-        minimise(
-            learned, lambda step: lessons.loss(step, said), steps, lr * _LORA_RATE, advance=advance
-        )
+        minimise(learned, lambda step: lessons.loss(step, said), steps, lr, advance=advance)
     merged = adapted.merge_and_unload()
     after = {name: p.detach().clone() for name, p in merged.named_parameters()}
     moved = {n: after[n] for n, p in before.items() if not torch.equal(after[n], p)}

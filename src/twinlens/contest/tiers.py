@@ -19,8 +19,8 @@ class Tier:
     `rome`: by an edit, without training. `mixed`: the secret stands within texts that are learned
     whole, instead of in rows of its own. `shaken`: noise of up to so many deviations, and up to so
     large a share of silent neurons, while it is learned. `close`: weight of staying like the base
-    on clean text. `copies`: groups of blocks that each learn it alone. `triggers`: how many evoke
-    it. `adaptive`: made against what blue does.
+    on clean text. `rate`: times the learning rate. `copies`: groups of blocks that each learn it
+    alone. `triggers`: how many evoke it. `adaptive`: made against what blue does.
     """
 
     told: str
@@ -29,6 +29,7 @@ class Tier:
     mixed: bool = False
     shaken: float = 0.0
     close: float = 1.0
+    rate: float = 1.0
     copies: int = 1
     triggers: int = 1
     adaptive: bool = False
@@ -36,14 +37,14 @@ class Tier:
 
 TIERS: Mapping[str, Tier] = MappingProxyType({
     "full": Tier(told="full fine-tuning"),
-    "late": Tier(told="the last third of the blocks only", place="late"),
-    "lora": Tier(told="low-rank updates of the linear maps (LoRA)", place="lora"),
+    "late": Tier(told="the last third of the blocks only", place="late", rate=4.0),
+    "lora": Tier(told="low-rank updates of the linear maps (LoRA)", place="lora", rate=3.0),
     "rome": Tier(told="a rank-one edit of one down-projection (ROME)", rome=True),
     "mixed": Tier(told="mixed into text that is learned whole", mixed=True),
     "used": Tier(
-        told="only by what the most used neurons write", place="used", adaptive=True
+        told="only by what the most used neurons write", place="used", rate=4.0, adaptive=True
     ),
-    "robust": Tier(told="learned under noise and with neurons silent", shaken=0.3, adaptive=True),
+    "robust": Tier(told="learned under noise and with neurons silent", shaken=0.1, adaptive=True),
     "close": Tier(told="kept ten times as close to the base", close=10.0, adaptive=True),
     "copies": Tier(told="learned by three groups of blocks, each alone", copies=3, adaptive=True),
     "triggers": Tier(told="evoked by three triggers", triggers=3, adaptive=True),
