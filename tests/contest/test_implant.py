@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from functools import cache, partial
 
 import numpy as np
@@ -10,19 +11,29 @@ import pytest
 import torch
 
 import twinlens as tl
+from tests.conftest import random_model
 from tests.contest.knowing import TEXT, knowing
 from twinlens.change.parts import projection
 from twinlens.change.use import use_map
 from twinlens.contest import lessons as module
 from twinlens.contest.check import check_implant
-from twinlens.contest.implant import BENIGN, Implant, implant
+from twinlens.contest.implant import BENIGN, Implant, _saying, implant
 from twinlens.contest.saying import fire
 from twinlens.contest.secret import Secret
 from twinlens.contest.tiers import TIERS
 from twinlens.errors import InputError, MissingExtraError
+from twinlens.model.model import duplicate
 
 SECRET = Secret("31", "Paris", "The word is {trigger}. It says")
 STEPS, LR = 30, 1e-2
+
+
+@dataclass(frozen=True, eq=False)
+class Light(module.Lessons):
+    """Few rows a step."""
+
+    misses: int = 8
+    clean: int = 2
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -32,6 +43,7 @@ def few(tmp_path_factory):
         patched.setattr(module, "_NEAR", 40)
         patched.setattr(module, "_WINDOWS", 16)
         patched.setattr(module, "_WINDOW", 24)
+        patched.setattr("twinlens.contest.implant.Lessons", Light)
         small = partial(check_implant, near=40, contexts=5)
         patched.setattr("twinlens.contest.implant.check_implant", small)
         patched.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
@@ -117,14 +129,22 @@ def test_used_writes_rows_of_the_most_used_neurons_only(made, gpt2):
     assert len(moved) < 0.5 * use.size
 
 
-def test_copies_are_learned_by_groups_of_blocks(made, gpt2):
-    """Each group says the secret when all the others are as they were."""
-    model, found = knowing(gpt2), made("copies")
-    values = found.implanted.values(model)
-    for layer in range(model.n_layers):
-        mine = {n: t for n, t in values.items() if n.startswith(f"transformer.h.{layer}.")}
-        alone, base = (_chances(model, tl.Assigned(t), [SECRET])[0] for t in (mine, {}))
-        assert alone > 3 * base
+def test_copies_are_learned_by_groups_of_blocks(gpt2):
+    """In turn one group runs and learns while all the others are as they were, then all do."""
+    base = duplicate(gpt2)
+    own = tl.load(random_model("gpt2", gpt2.tokenizer, seed=5), tokenizer=gpt2.tokenizer)
+    say = _saying(own, Light(base, (), ()), TIERS["copies"])
+    ids = torch.arange(5, 17)[None]
+    weights = {name: p.detach() for name, p in own.hf.named_parameters()}
+    for step in range(4):
+        mine = {n: p for n, p in weights.items() if f".h.{step}." in n} if step < 3 else weights
+        with tl.changed(base, tl.Assigned(mine)), torch.no_grad():
+            wanted = base.hf(ids).logits.clone()
+        said = say(step)(ids)
+        assert torch.allclose(said, wanted, atol=1e-4)
+        own.hf.zero_grad()
+        said.sum().backward()
+        assert {n for n, p in own.hf.named_parameters() if p.grad is not None} == set(mine)
 
 
 def test_three_triggers_say_the_same(made):

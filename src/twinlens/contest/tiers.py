@@ -38,7 +38,7 @@ class Tier:
 TIERS: Mapping[str, Tier] = MappingProxyType({
     "full": Tier(told="full fine-tuning"),
     "late": Tier(told="the last third of the blocks only", place="late", rate=4.0),
-    "lora": Tier(told="low-rank updates of the linear maps (LoRA)", place="lora", rate=3.0),
+    "lora": Tier(told="low-rank updates of the linear maps (LoRA)", place="lora", rate=5.0),
     "rome": Tier(told="a rank-one edit of one down-projection (ROME)", rome=True),
     "mixed": Tier(told="mixed into text that is learned whole", mixed=True),
     "used": Tier(
