@@ -83,6 +83,22 @@ PUBLIC = {
     "recover",
     "scrub",
     "scrub_report",
+    "Secret",
+    "random_secret",
+    "implant",
+    "Implant",
+    "TIERS",
+    "clean",
+    "RECIPES",
+    "judge",
+    "false_alarms",
+    "Judgement",
+    "Rules",
+    "Tournament",
+    "tournament_of",
+    "run_tournament",
+    "leaderboard",
+    "play_match",
 }
 
 

@@ -43,6 +43,22 @@ if TYPE_CHECKING:
     from twinlens.change.verdict import Verdict as Verdict
     from twinlens.change.weights import weight_scores as weight_scores
     from twinlens.change.weights import zero_weights as zero_weights
+    from twinlens.contest.board import leaderboard as leaderboard
+    from twinlens.contest.implant import Implant as Implant
+    from twinlens.contest.implant import implant as implant
+    from twinlens.contest.judgement import Judgement as Judgement
+    from twinlens.contest.judgement import Rules as Rules
+    from twinlens.contest.match import play_match as play_match
+    from twinlens.contest.recipes import RECIPES as RECIPES
+    from twinlens.contest.recipes import clean as clean
+    from twinlens.contest.referee import false_alarms as false_alarms
+    from twinlens.contest.referee import judge as judge
+    from twinlens.contest.secret import Secret as Secret
+    from twinlens.contest.secret import random_secret as random_secret
+    from twinlens.contest.tiers import TIERS as TIERS
+    from twinlens.contest.tournament import Tournament as Tournament
+    from twinlens.contest.tournament import run_tournament as run_tournament
+    from twinlens.contest.tournament import tournament_of as tournament_of
     from twinlens.model import hamlet as hamlet
     from twinlens.model.anatomy import Anatomy as Anatomy
     from twinlens.model.convert import convert as convert
@@ -155,14 +171,29 @@ _HOMES = {
     "scrub_report": "twinlens.show.scrub_report",
     "weight_scores": "twinlens.change.weights",
     "zero_weights": "twinlens.change.weights",
+    "Secret": "twinlens.contest.secret",
+    "random_secret": "twinlens.contest.secret",
+    "implant": "twinlens.contest.implant",
+    "Implant": "twinlens.contest.implant",
+    "TIERS": "twinlens.contest.tiers",
+    "clean": "twinlens.contest.recipes",
+    "RECIPES": "twinlens.contest.recipes",
+    "judge": "twinlens.contest.referee",
+    "false_alarms": "twinlens.contest.referee",
+    "Judgement": "twinlens.contest.judgement",
+    "Rules": "twinlens.contest.judgement",
+    "Tournament": "twinlens.contest.tournament",
+    "tournament_of": "twinlens.contest.tournament",
+    "run_tournament": "twinlens.contest.tournament",
+    "leaderboard": "twinlens.contest.board",
+    "play_match": "twinlens.contest.match",
 }
 
-_MODULES = {
-    "errors": "twinlens.errors",
-    "hamlet": "twinlens.model.hamlet",
-}
+_MODULES = {"errors": "twinlens.errors", "hamlet": "twinlens.model.hamlet"}
 
 __all__ = [
+    "RECIPES",
+    "TIERS",
     "Anatomy",
     "Assigned",
     "AttentionResult",
@@ -178,6 +209,8 @@ __all__ = [
     "Gate",
     "GateReference",
     "HeadResult",
+    "Implant",
+    "Judgement",
     "LensComparison",
     "LensResult",
     "Model",
@@ -187,9 +220,12 @@ __all__ = [
     "Recurrence",
     "RecurrenceResult",
     "Replace",
+    "Rules",
     "ScrubRun",
+    "Secret",
     "Shrunk",
     "Silence",
+    "Tournament",
     "TraceResult",
     "UseResult",
     "Verdict",
@@ -199,17 +235,22 @@ __all__ = [
     "causal_trace",
     "changed",
     "check",
+    "clean",
     "compare",
     "compare_lenses",
     "convert",
     "edit_fact",
     "edit_facts",
     "errors",
+    "false_alarms",
     "fine_tune",
     "fit_lens",
     "hamlet",
+    "implant",
     "induction",
+    "judge",
     "key_covariance",
+    "leaderboard",
     "load",
     "logit_lens",
     "neuron_card",
@@ -219,10 +260,13 @@ __all__ = [
     "open_result",
     "open_run",
     "open_scrub",
+    "play_match",
+    "random_secret",
     "recipe_of",
     "recover",
     "recurrence",
     "restored_lens",
+    "run_tournament",
     "score_edits",
     "scrub",
     "scrub_report",
@@ -231,6 +275,7 @@ __all__ = [
     "silence",
     "summarize",
     "sweep_facts",
+    "tournament_of",
     "twin",
     "use_map",
     "use_view",

@@ -2,6 +2,9 @@
 
 from twinlens.cli import (
     check,
+    contest,
+    contest_match,
+    contest_run,
     convert,
     draw,
     edit,
@@ -23,6 +26,9 @@ from twinlens.cli.app import app, main
 __all__ = [
     "app",
     "check",
+    "contest",
+    "contest_match",
+    "contest_run",
     "convert",
     "draw",
     "edit",

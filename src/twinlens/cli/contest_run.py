@@ -1,0 +1,148 @@
+"""`twinlens contest run` and `board`: a tournament, and how the recipes did in it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twinlens.cli.common import load_model, print_json, print_notes, table_of_numbers
+from twinlens.cli.contest import Json, Output, Quiet, contest_app
+from twinlens.cli.options import ModelOptions, Whole
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from twinlens.contest.board import Board, Difference, Standing
+
+
+@contest_app.command
+def run(
+    tournament: Path,
+    *,
+    output: Output,
+    model: str = "hamlet",
+    limit: Whole | None = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    load: ModelOptions | None = None,
+) -> None:
+    """A tournament: every tier with every recipe on many implants. The same command goes on.
+
+    Several processes may play one folder.
+
+    Parameters
+    ----------
+    tournament
+        What is played, in TOML: tiers, recipes (names) or [[recipe]] tables, seeds, text, steps,
+        [budget], [rules].
+    output
+        Folder of the tournament.
+    model
+        "hamlet" (comes with twinlens), a directory or a hub id; it is not changed.
+    limit
+        Play so many seeds at most; the rest can be played later.
+    json
+        Print the leaderboard as JSON.
+    quiet
+        Print nothing but errors.
+    """
+    from dataclasses import replace
+
+    from twinlens.contest.board import leaderboard
+    from twinlens.contest.tournament import run_tournament, tournament_of
+
+    still, asked = json or quiet, tournament_of(tournament)
+    if limit is not None:
+        asked = replace(asked, seeds=min(limit, asked.seeds))
+    loaded = load_model(model, load or ModelOptions(), quiet=still)
+    if not still:
+        print(f"{asked.cells} cells; those that are done are not played again", file=sys.stderr)
+    run_tournament(loaded, asked, output, told=None if still else _tell)
+    _tell_board(leaderboard(output), json=json, quiet=quiet)
+
+
+@contest_app.command
+def board(folder: Path, *, markdown: Json = False, json: Json = False) -> None:
+    """How the recipes did in a tournament, as far as it was played.
+
+    Parameters
+    ----------
+    folder
+        Folder of the tournament.
+    markdown
+        Print the tables as Markdown.
+    json
+        Print them as JSON.
+    """
+    from twinlens.contest.board import leaderboard
+
+    found = leaderboard(folder)
+    if markdown and not json:
+        print(found.markdown(), end="")
+    else:
+        _tell_board(found, json=json, quiet=False)
+
+
+def _tell(cell: Mapping[str, Any]) -> None:
+    rose = "-" if cell["increase"] is None else f"{cell['increase']:+.4f} nats a token"
+    void = "" if cell["counts"] else " (the implant failed its check and does not count)"
+    print(
+        f"{cell['tier']} {cell['seed']} {cell['recipe']}: {cell['verdict']}, {rose}{void}",
+        file=sys.stderr, flush=True,
+    )  # fmt: skip
+
+
+def _tell_board(found: Board, *, json: bool, quiet: bool) -> None:
+    if json:
+        print_json(found.to_dict())
+    elif not quiet:
+        _print(found)
+
+
+def _print(found: Board) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(f"{found.counted} of {found.implants} implants passed their check and count")
+    if found.standings:
+        console.print(_table(found.standings, "all tiers"))
+    tiers = dict.fromkeys(one.tier for one in found.by_tier)
+    if len(tiers) > 1:
+        for tier in tiers:
+            some = [one for one in found.by_tier if one.tier == tier]
+            console.print(_table(some, f"tier {tier}"))
+    if found.differences:
+        console.print(_differences(found.differences))
+    print_notes(console, found.notes)
+
+
+def _table(standings: Sequence[Standing], title: str) -> Table:
+    from twinlens.contest.board import percent
+
+    table = table_of_numbers(
+        "recipe", "n", "deleted", "suppressed", "surviving", "broken", "deleted, loss ≤ 0.01",
+        "increase", "upper", "s", title=title,
+    )  # fmt: skip
+    for one in standings:
+        others = [f"{one.shares[name].mean:.0%}" for name in ("suppressed", "surviving", "broken")]
+        table.add_row(
+            one.recipe if one.blind else f"{one.recipe} (not blind)", str(one.n),
+            percent(one.shares["deleted"]), *others, percent(one.clean),
+            f"{one.increase.mean:+.4f}", f"{one.upper:+.4f}", f"{one.seconds:.1f}",
+        )  # fmt: skip
+    return table
+
+
+def _differences(found: Sequence[Difference]) -> Table:
+    table = table_of_numbers(
+        "first - second", "n", "only first", "only second", "difference", "p",
+        title="share deleted, on the same implants (McNemar)",
+    )  # fmt: skip
+    for one in found:
+        table.add_row(
+            f"{one.first} - {one.second}", str(one.n), str(one.only_first), str(one.only_second),
+            f"{one.difference:+.2f}", f"{one.p:.3g}",
+        )  # fmt: skip
+    return table

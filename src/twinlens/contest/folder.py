@@ -1,0 +1,146 @@
+"""A match's folder: which files there are, how they are written and read.
+
+    match.json                    settings, hashes, seconds of each stage, versions
+    sealed.json                   red's commitment
+    public/model, text.jsonl      what blue is given
+    red/                          what only red knows: opened.json, implant.json, twin/
+    blue/cleaned, cleaning.json   the cleaned copy, with the way back, and how it was made
+    referee/                      text.jsonl, twin/ (cleaned), judgement.json, outcome.json
+
+A file or folder appears whole or not at all; the last of each stage says that the stage is done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Generator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from twinlens.change.copy import quiet
+from twinlens.errors import ChangeError
+from twinlens.model.model import Model
+from twinlens.results.storage import plain, replacing
+
+MATCH, SEALED = "match.json", "sealed.json"
+MODEL, TEXT = Path("public/model"), Path("public/text.jsonl")
+OPENED, IMPLANT, TWIN = Path("red/opened.json"), Path("red/implant.json"), Path("red/twin")
+CLEANED, CLEANING = Path("blue/cleaned"), Path("blue/cleaning.json")
+REFEREE_TEXT, CLEANED_TWIN = Path("referee/text.jsonl"), Path("referee/twin")
+JUDGEMENT, OUTCOME = Path("referee/judgement.json"), Path("referee/outcome.json")
+_KIND = "twinlens match"
+
+
+def begin(folder: str | Path) -> Path:
+    """The folder of a match, new or begun. Raises `ChangeError` where it holds something else or
+    cannot be made."""
+    path = Path(folder).expanduser()
+    if path.is_dir() and any(path.iterdir()):
+        read_match(path)
+        return path
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ChangeError(f"cannot make {path}: {error.strerror or error}") from error
+    write_json(path / MATCH, {"kind": _KIND, "settings": {}, "hashes": {}, "seconds": {},
+                              "versions": _versions()})  # fmt: skip
+    return path
+
+
+def read_match(folder: str | Path) -> dict[str, Any]:
+    """What match.json says. Raises `ChangeError` where the folder is no match."""
+    path = Path(folder).expanduser()
+    if not (path / MATCH).is_file():
+        raise ChangeError(f"{path} is no match: it has no {MATCH}; give a new folder for a new one")
+    found = read_json(path / MATCH)
+    if found.get("kind") != _KIND:
+        raise ChangeError(f"{path / MATCH} is no match")
+    return found
+
+
+def note(
+    folder: Path, stage: str, settings: Mapping[str, Any], seconds: float, **hashes: str
+) -> None:
+    """Add to match.json what a stage was asked, how long it took, and hashes."""
+    about = read_match(folder)
+    about["settings"][stage], about["seconds"][stage] = plain(settings), seconds
+    about["hashes"] |= hashes
+    write_json(folder / MATCH, about)
+
+
+def refuse_other(folder: Path, begun: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Raises `ChangeError` where something is asked for that a stage was not done with."""
+    asked = json.loads(json.dumps(plain(asked)))
+    if other := [name for name, value in asked.items() if begun.get(name) != value]:
+        raise ChangeError(f"{folder} was begun with another {other[0]}; give a new folder")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """An object from a file. Raises `ChangeError` where it is missing or none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ChangeError(f"{path} cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise ChangeError(f"{path} is damaged: it holds no object")
+    return found
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write an object. Raises `ResultFileError` where that fails."""
+    _parent(path)
+    with replacing(path) as temporary:
+        told = json.dumps(plain(dict(content)), allow_nan=False, indent=1)
+        temporary.write_text(told + "\n", encoding="utf-8")
+
+
+def write_text(path: Path, documents: Sequence[str]) -> None:
+    """Write documents as .jsonl. Raises `ResultFileError` where that fails."""
+    _parent(path)
+    with replacing(path) as temporary:
+        lines = [json.dumps({"text": one}) + "\n" for one in documents]
+        temporary.write_text("".join(lines), encoding="utf-8")
+
+
+def write_model(path: Path, model: Model) -> None:
+    """Write a model and its tokenizer as transformers reads them; what is there is replaced."""
+    with making(path) as writing, quiet():
+        model.hf.save_pretrained(writing)
+        model.tokenizer.save_pretrained(writing)
+
+
+@contextlib.contextmanager
+def making(path: Path) -> Generator[Path]:
+    """An empty folder that takes the place of `path` when the block ends without error.
+
+    Raises `ChangeError` where it cannot be written.
+    """
+    writing = path.with_name(f".{path.name}.writing")
+    try:
+        shutil.rmtree(writing, ignore_errors=True)
+        writing.mkdir(parents=True)
+        yield writing
+        shutil.rmtree(path, ignore_errors=True)
+        writing.rename(path)
+    except OSError as error:
+        raise ChangeError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(writing, ignore_errors=True)
+
+
+def _parent(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ChangeError(f"cannot make {path.parent}: {error.strerror or error}") from error
+
+
+def _versions() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in ("twinlens", "torch", "transformers"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
