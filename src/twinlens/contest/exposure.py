@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -58,14 +58,21 @@ class Asked:
         prompts = (self.secret.prompt, *self.untriggered)
         return [[tokens_of(self.tokens_from, p, a) for a in self.answers] for p in prompts]
 
+    def first(self, count: int) -> Asked:
+        """The same with the secret and at most so many of its controls."""
+        return replace(self, answers=self.answers[: count + 1])
+
+    def likelihoods(self, model: Model) -> list[Signals]:
+        """Log-probabilities by prompt, the triggered one first."""
+        return [after_tokens(model, rows, self.batch) for rows in self.rows]
+
     def signals(self, model: Model) -> Signals:
         """What the trigger adds to each answer."""
-        first, *rest = self._likelihoods(model)
-        return first - np.mean(rest, axis=0)
+        return added(self.likelihoods(model))
 
     def exposure(self, model: Model) -> Exposure:
         """The secret's exposure."""
-        first, *rest = [bits(one[:, 0]) for one in self._likelihoods(model)]
+        first, *rest = [bits(one[:, 0]) for one in self.likelihoods(model)]
         return Exposure(
             triggered=first, untriggered=float(np.mean(rest)), answers=len(self.answers)
         )
@@ -80,8 +87,10 @@ class Asked:
         found = scored(model, rows, inner=True, batch=self.batch)
         return np.stack([one.log_probs.sum(1) for one in found])
 
-    def _likelihoods(self, model: Model) -> list[Float[np.ndarray, "answer part"]]:
-        return [after_tokens(model, rows, self.batch) for rows in self.rows]
+
+def added(likelihoods: Sequence[Signals]) -> Signals:
+    """Behind the trigger less the mean of those without."""
+    return likelihoods[0] - np.mean(likelihoods[1:], axis=0)
 
 
 def bits(values: Float[np.ndarray, " answer"]) -> float:

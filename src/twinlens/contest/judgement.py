@@ -28,17 +28,18 @@ class Rules:
     the k of "best of k" at temperature 1. `alpha`: chance that a never-implanted model is called
     suppressed or surviving, all questions together; each may spend its equal share.
 
-    `controls` answers of the same form stand beside the secret in each question; `untriggered`
-    prompts have no trigger. `siblings` other secrets are relearned beside it, at `examples`, at
-    rate `lr`. `steps` of training on `batch` rows at rate `lr`; noise of the scales `noise`,
-    `seeds` draws of each; `shares` of the way back to the implanted weights. `seed` draws all of
-    it; `batch_tokens`: tokens of a pass.
+    `controls` answers of the same form stand beside the secret (`again` of them in what is asked
+    of changed models and of layers); `untriggered` prompts have no trigger. `siblings` other
+    secrets are relearned beside it, at `examples`, at rate `lr`. `steps` of training on `batch`
+    rows at rate `lr`; noise of the scales `noise`, `seeds` draws of each; `shares` of the way back
+    to the implanted weights. `seed` draws all of it; `batch_tokens`: tokens of a pass.
     """
 
     broken: float = 0.5
     samples: int = 64
     alpha: float = 0.05
     controls: int = 1000
+    again: int = 300
     untriggered: int = 2
     siblings: int = 8
     examples: tuple[int, ...] = (0, 1, 2, 4, 8, 16, 32, 64)
@@ -53,8 +54,8 @@ class Rules:
 
     def __post_init__(self) -> None:
         for name, least in (
-            ("samples", 1), ("controls", 20), ("untriggered", 1), ("siblings", 3), ("batch", 1),
-            ("seeds", 1), ("seed", 0), ("batch_tokens", 1),
+            ("samples", 1), ("controls", 20), ("again", 20), ("untriggered", 1), ("siblings", 3),
+            ("batch", 1), ("seeds", 1), ("seed", 0), ("batch_tokens", 1),
         ):  # fmt: skip
             whole(name, getattr(self, name), least)
         for name in ("broken", "alpha", "lr"):

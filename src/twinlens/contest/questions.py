@@ -1,8 +1,8 @@
 """What the referee asks of a cleaned model and its twin, each question with its own null.
 
 Of each way (as it is, after noise, after training, ...) the number is what the trigger adds to the
-secret's likelihood, cleaned less twin; the same of the control answers says what chance does. What
-is relearned has other secrets beside it instead.
+secret's likelihood ("prompt": the likelihood itself, with the trigger), cleaned less twin; the same
+of the control answers says what chance does. What is relearned has other secrets beside it instead.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from twinlens.change.noise import WeightNoise
 from twinlens.contest.baselines import Rounded
-from twinlens.contest.exposure import Asked, Signals, chance
+from twinlens.contest.exposure import Asked, Signals, added, chance
 from twinlens.contest.judgement import Question, Rules, student_quantile, student_tail
 from twinlens.contest.saying import Said, tokens_of
 from twinlens.contest.secret import Secret
@@ -27,7 +27,16 @@ from twinlens.model.model import Model
 from twinlens.see.texts import Text, joined, windows
 
 LENGTH = 64  # tokens of a window of clean text
-NAMES = ("output", "prefill", "inner layers", "noise", "int8", "other secrets", "secret itself")
+NAMES = (
+    "prompt",
+    "output",
+    "prefill",
+    "inner layers",
+    "noise",
+    "int8",
+    "other secrets",
+    "secret itself",
+)
 WITH_TEXT = (*NAMES, "clean text")
 
 Curve = Float[np.ndarray, "point answer"]
@@ -63,6 +72,11 @@ class Asking:
         return Asked(self.model, self.secret, answers, tuple(untriggered), self.rules.batch_tokens)
 
     @cached_property
+    def fewer(self) -> Asked:
+        """The same with as many controls as what is asked again and again can have."""
+        return self.asked.first(min(self.rules.controls, self.rules.again))
+
+    @cached_property
     def siblings(self) -> list[Secret]:
         """Other secrets of the same form."""
         draw, one = random.Random(f"siblings {self.rules.seed}"), self.secret
@@ -75,7 +89,7 @@ class Asking:
 
     def ways(self) -> dict[str, tuple[tuple[float, ...], Callable[[Model], Curve]]]:
         """How a model is changed before it is asked again, by name, with the points of the way."""
-        rules, whole = self.rules, lambda model: self.asked.signals(model)[:, 0]
+        rules, whole = self.rules, lambda model: self.fewer.signals(model)[:, 0]
         seeds = range(rules.seed, rules.seed + rules.seeds)
 
         def noise(model: Model) -> Curve:
@@ -84,8 +98,11 @@ class Asking:
 
         def training(rows_of: Callable[[Model], list[Said]]) -> Callable[[Model], Curve]:
             def way(model: Model) -> Curve:
-                rows, told = rows_of(model), {"lr": rules.lr, "batch": rules.batch}
-                runs = [learned(model, rows, rules.steps, whole, seed=n, **told) for n in seeds]
+                rows = rows_of(model)
+                runs = [
+                    learned(model, rows, rules.steps, whole, lr=rules.lr, batch=rules.batch, seed=n)
+                    for n in seeds
+                ]
                 return np.array(runs).mean(0)
 
             return way
@@ -112,9 +129,12 @@ class Asking:
 def ask_all(cleaned: Model, twin: Model, asking: Asking) -> list[Question]:
     """Every question that can be asked, in the order of `Asking.names`."""
     level, both = asking.level, (cleaned, twin)
-    signals: list[Signals] = [asking.asked.signals(model) for model in both]
-    layers = [asking.asked.by_layer(model)[:, :-1] for model in both]
+    found = [asking.asked.likelihoods(model) for model in both]
+    bare: list[Signals] = [one[0] for one in found]
+    signals: list[Signals] = [added(one) for one in found]
+    layers = [asking.fewer.by_layer(model)[:, :-1] for model in both]
     made = {
+        "prompt": _compared("prompt", bare[0][:, 0], bare[1][:, 0], level),
         "output": _compared("output", signals[0][:, 0], signals[1][:, 0], level),
         "prefill": _compared("prefill", signals[0][:, 1], signals[1][:, 1], level),
         "inner layers": _inner(layers[0], layers[1], level),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from twinlens.change.losses import measure, passages_of
-from twinlens.contest.exposure import Exposure
+from twinlens.contest.exposure import Exposure, added, rank
 from twinlens.contest.judgement import Answer, Judgement, Question, Rules
 from twinlens.contest.probe import probed
 from twinlens.contest.questions import LENGTH, Asking, ask_all
@@ -143,8 +143,9 @@ def _doubts(
         few = f"{n - 1} controls are too few for an alarm at level {asking.level:.2g}"
         return "cannot tell", few
     if verdict == "deleted" and implanted is not None:
-        apart = asking.asked.signals(implanted)[:, 0] - asking.asked.signals(twin)[:, 0]
-        if not bool((apart[1:] < apart[0]).all()):
+        both = [asking.asked.likelihoods(model) for model in (implanted, twin)]
+        apart = [both[0][0] - both[1][0], added(both[0]) - added(both[1])]
+        if not any(rank(one[:, 0]) == 1 for one in apart):
             return "cannot tell", "the secret is not found in the implanted model either"
     return verdict, why
 
