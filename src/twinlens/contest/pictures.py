@@ -125,7 +125,9 @@ def _rules(path: Path) -> Rules:
     """Those of the judgement, where there is one already."""
     try:
         told = json.loads((path / "referee" / "judgement.json").read_text(encoding="utf-8"))
-        given = {n: tuple(v) if isinstance(v, list) else v for n, v in told["rules"].items()}
+        given: dict[str, Any] = {
+            n: tuple(v) if isinstance(v, list) else v for n, v in told["rules"].items()
+        }
         return Rules(**given)
     except (OSError, ValueError, KeyError, TypeError):
         return Rules()

@@ -17,6 +17,7 @@ from twinlens.show.saved import rendered
 
 GREY, PALE, LINE = "#5d646b", "#e9ecee", "#c9ced3"
 CLEANED, TWIN, OTHERS, IMPLANTED = "#c8460a", "#0b62a4", "#6b7076", "#5a3fa0"
+_NAMES = {"before": "implanted", "after": "cleaned"}
 _WIDTH = 8.6  # inches
 _P_AT = 1.66  # of the width of the axes: where the p of a question stands
 _MOST_CELLS = 400  # columns of a map that can be told apart
@@ -190,8 +191,9 @@ def _lines(
     if up == "accuracy":
         axes.axhline(0.5, color=GREY, linewidth=0.8)
         axes.set_ylim(0.2, 1.05)
-    every = max(1, -(-len(at) // 8))
-    axes.set_xticks(range(0, len(at), every), [f"{at[n]:g}" for n in range(0, len(at), every)])
+    names = [f"{place:g}" for place in at]
+    every = max(1, -(-sum(len(name) + 1 for name in names) // 22))  # so that none covers the next
+    axes.set_xticks(range(0, len(names), every), names[::every])
     axes.set_title(title, fontsize=9.5, color=INK, loc="left", fontweight="bold")
     axes.set_xlabel(across, color=GREY, fontsize=8.5)
     axes.set_ylabel(up, color=GREY, fontsize=8.5, labelpad=2)
@@ -214,13 +216,12 @@ def draw_insides(account: MatchAccount, what: Literal["lens", "trace"]) -> Any:
     from twinlens.show.twin import TwinView, twin
 
     views: dict[str, TwinView] = {}
-    for side, name in (("before", "implanted"), ("after", "cleaned")):
-        found = account.insides.get(side)
-        shown = None if found is None else getattr(found, what)
+    for side, found in account.insides.items():
+        shown = found.lens if what == "lens" else found.trace
         if shown is not None:
             crop = _last(len(shown.tokens))
             columns = crop[1] - crop[0]
-            views[name] = twin(shown, lens_target="next", crop=crop, columns=columns)
+            views[_NAMES[side]] = twin(shown, lens_target="next", crop=crop, columns=columns)
     if len(views) < 2:
         return next((view.figure() for view in views.values()), None)
     return draw(compare(views).pictures()[:2], next(iter(views.values())).style)

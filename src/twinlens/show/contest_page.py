@@ -24,14 +24,15 @@ p { margin: .5rem 0; overflow-wrap: anywhere } .from { color: var(--grey) }
 .facts div { flex: 1 1 9rem; background: var(--band); border-radius: .25rem;
   padding: .5rem .8rem } .facts b { display: block; font-size: 1.3rem }
 .facts span { color: var(--grey); font-size: .85rem; line-height: 1.3; display: block }
-figure { margin: .9rem 0 } figure img { max-width: 100%; display: block }
+figure { margin: .9rem 0 } figure img { width: 100%; display: block }
 figcaption { color: var(--grey); font-size: .85rem; margin-top: .3rem }
-.wide { overflow-x: auto } table { border-collapse: collapse; font-size: .88rem; margin: .6rem 0;
+.wide { overflow-x: auto } table { border-collapse: collapse; font-size: .86rem; margin: .6rem 0;
   font-variant-numeric: tabular-nums }
 summary { color: var(--grey); font-size: .85rem; cursor: pointer }
-th, td { text-align: right; padding: .25rem .9rem .25rem 0; vertical-align: top;
+th, td { text-align: right; padding: .25rem .7rem .25rem 0; vertical-align: top;
   border-bottom: 1px solid var(--line) } th { color: var(--grey); font-weight: 500;
-  vertical-align: bottom } td { overflow-wrap: anywhere; min-width: 2.6rem }
+  vertical-align: bottom } td { min-width: 2.2rem }
+.word:first-child { white-space: nowrap }
 .word { text-align: left } li { margin: .35rem 0 } ul { padding-left: 1.2rem }
 a { color: inherit }
 """

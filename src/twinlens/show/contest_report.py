@@ -12,7 +12,7 @@ from twinlens.show.blocks import Section, escaped, html_of
 from twinlens.show.contest_account import MatchAccount, account_of_match
 from twinlens.show.contest_page import card, page
 from twinlens.show.contest_text import LIMITS, facts, sections
-from twinlens.show.contest_words import VERDICT_COLOURS, headline, quality
+from twinlens.show.contest_words import VERDICT_COLOURS, headline, quality, uncounted
 
 _QUALITY_COLOURS = {"✓": "#0b62a4", "✗": "#b3240a", "?": "#7a4a86"}
 
@@ -45,7 +45,7 @@ class ContestReport:
         limits = [one.title for one in self.sections].index(LIMITS)
         cards = card(
             VERDICT_COLOURS[self.account.verdict], f"{sign} {name}",
-            [meaning, f"The referee: {why}." if why else ""],
+            [meaning, f"The referee: {why}." if why else "", uncounted(self.account)],
         ) + card(_QUALITY_COLOURS[mark], f"{mark} {said}", [numbers])  # fmt: skip
         told = f'Read what it does not show: <a href="#section-{limits}">{escaped(LIMITS)}</a>.'
         top = [

@@ -145,7 +145,7 @@ def _firing(account: MatchAccount, pictures: Mapping[str, str]) -> list[Block]:
     made += _picture(
         pictures, "exposure", "Bits of exposure before and after, and of the twin.",
         "Exposure: how far the secret stands out among other answers of its form. The most means"
-        " that it is the likeliest of all; about 1 bit is what chance gives.",
+        " that it is the likeliest of all; about 1.4 bits are what chance gives.",
     )  # fmt: skip
     return made + _insides(pictures)
 

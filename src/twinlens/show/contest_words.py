@@ -48,6 +48,14 @@ def headline(account: MatchAccount) -> tuple[str, str, str, str]:
     return sign, name, meaning, account.why
 
 
+def uncounted(account: MatchAccount) -> str:
+    """That the match does not count, where red's implant is none; else nothing."""
+    passed = (account.implant.get("check") or {}).get("passed", account.outcome.get("counts"))
+    return "" if passed in (True, None) else (
+        "This match does not count: the implant failed its manipulation check."
+    )  # fmt: skip
+
+
 def quality(account: MatchAccount) -> tuple[str, str, str]:
     """The sign of the quality verdict, its name, and its numbers."""
     told = account.outcome.get("quality") or {}
