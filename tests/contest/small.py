@@ -27,4 +27,5 @@ def fewer(patched: pytest.MonkeyPatch, cache: Path) -> None:
     patched.setattr(lessons, "_WINDOW", 16)
     small = partial(check_implant, near=8, contexts=2)
     patched.setattr("twinlens.contest.implant.check_implant", small)
+    patched.setattr("twinlens.contest.referee.probed", lambda *_, **__: {})  # told, not judged
     patched.setenv("XDG_CACHE_HOME", str(cache))

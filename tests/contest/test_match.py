@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 
 import pytest
 
@@ -120,18 +121,20 @@ def test_the_outcome_tells_what_was_judged(played):
     assert about["hashes"]["cleaned"] == judgement["cleaned"]
 
 
-def test_what_is_done_is_not_done_again(mine, gpt2, monkeypatch):
-    for name in ("implant", "_run_blue"):
-        monkeypatch.setattr(module, name, None)
-    shutil.rmtree(mine / "referee/twin")
-    (mine / "referee/outcome.json").unlink()
-    before = files.read_json(mine / files.JUDGEMENT)
+def test_what_is_done_is_not_done_again(played, mine, gpt2, monkeypatch):
+    for name in ("twinlens.contest.match.implant", "twinlens.contest.match._run_blue",
+                 "twinlens.contest.outcome.judge"):  # fmt: skip
+        monkeypatch.setattr(name, None)
+    before = {path: path.stat().st_mtime_ns for path in played.rglob("*")}
     stages = []
-    play(gpt2, mine, told=lambda name, seconds: stages.append((name, seconds is None)))
-    assert stages == [("red", True), ("blue", True), ("referee", False)]
-    assert files.read_json(mine / files.JUDGEMENT) == before
-    monkeypatch.setattr("twinlens.contest.outcome.judge", None)
-    assert play(gpt2, mine) == play(gpt2, mine, rules=None)
+    made = play(gpt2, played, told=lambda name, seconds: stages.append((name, seconds)))
+    assert stages == [("red", None), ("blue", None), ("referee", None)]
+    assert made == play(gpt2, played, rules=None) == files.read_json(played / files.OUTCOME)
+    assert before == {path: path.stat().st_mtime_ns for path in played.rglob("*")}
+    (mine / files.OUTCOME).unlink()  # the referee broke off: it judges again, nobody else plays
+    with pytest.raises(TypeError, match="not callable"):
+        play(gpt2, mine)
+    assert not (mine / files.OUTCOME).exists()
 
 
 @pytest.mark.parametrize(
@@ -195,9 +198,12 @@ def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path, gpt2, mi
         play(gpt2, mine)
 
 
-def test_a_blue_that_fails_says_why_and_leaves_nothing(mine, gpt2):
+def test_a_blue_that_fails_says_why_and_leaves_nothing(mine, gpt2, monkeypatch):
+    def run(command, **_):
+        return subprocess.CompletedProcess(command, 2, stderr="a line\ntwinlens: no memory\n")
+
     shutil.rmtree(mine / "blue")
-    (mine / "public/text.jsonl").write_text('{"text": "One."}\n')
-    with pytest.raises(ChangeError, match="exit code 2: twinlens: blue needs 4 documents"):
+    monkeypatch.setattr(module.subprocess, "run", run)
+    with pytest.raises(ChangeError, match="ended with exit code 2: twinlens: no memory"):
         play(gpt2, mine)
     assert not (mine / "blue").exists()

@@ -138,13 +138,9 @@ def _tell(stage: str, seconds: float | None) -> None:
 
 def _report(folder: Path, *, quiet: bool) -> None:
     """The page of a match."""
-    import importlib
+    from twinlens.show.contest_report import contest_report
 
-    try:
-        reports = importlib.import_module("twinlens.show.contest_report")
-    except ModuleNotFoundError:
-        return
-    page = reports.contest_report(folder).save()
+    page = contest_report(folder).save()
     if not quiet:
         print(f"wrote {page}", file=sys.stderr)
 

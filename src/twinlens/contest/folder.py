@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 from collections.abc import Generator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -34,20 +35,24 @@ JUDGEMENT, OUTCOME = Path("referee/judgement.json"), Path("referee/outcome.json"
 _KIND = "twinlens match"
 
 
-def begin(folder: str | Path) -> Path:
-    """The folder of a match, new or begun. Raises `ChangeError` where it holds something else or
-    cannot be made."""
+def usable(folder: str | Path) -> Path:
+    """The folder of a match that is begun or can be. Raises `ChangeError` where it holds something
+    else or could not be made; nothing is written."""
     path = Path(folder).expanduser()
     if path.is_dir() and any(path.iterdir()):
         read_match(path)
         return path
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ChangeError(f"cannot make {path}: {error.strerror or error}") from error
-    write_json(path / MATCH, {"kind": _KIND, "settings": {}, "hashes": {}, "seconds": {},
-                              "versions": _versions()})  # fmt: skip
+    there = next(one for one in (path, *path.absolute().parents) if one.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ChangeError(f"cannot make {path}: {there} is no folder to write")
     return path
+
+
+def begin(path: Path) -> None:
+    """Write match.json, where there is none yet. Raises as `write_json` does."""
+    if not (path / MATCH).exists():
+        about: dict[str, Any] = {"settings": {}, "hashes": {}, "seconds": {}}
+        write_json(path / MATCH, {"kind": _KIND, **about, "versions": _versions()})
 
 
 def read_match(folder: str | Path) -> dict[str, Any]:

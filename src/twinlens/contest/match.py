@@ -6,6 +6,7 @@ That is no sandbox: it is not told where red's files are, it is not kept from lo
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import subprocess
@@ -28,12 +29,13 @@ from twinlens.contest.escrow import open_escrow, seal
 from twinlens.contest.implant import Implant, implant
 from twinlens.contest.judgement import Rules
 from twinlens.contest.outcome import referee_plays
-from twinlens.contest.recipes import clean
+from twinlens.contest.recipes import RECIPES, clean
 from twinlens.contest.secret import Secret
-from twinlens.errors import ChangeError
+from twinlens.errors import ChangeError, InputError
 from twinlens.model.load import load
 from twinlens.model.model import Model
 from twinlens.run.batches import Progress
+from twinlens.see.question import one_of
 from twinlens.see.texts import Text
 
 RECIPE = "prune+noise+recover"
@@ -68,7 +70,8 @@ def play_match(
     Raises `ChangeError` where the folder is no match or one that was begun with other settings,
     `EscrowError` where the commitment is not kept, `InputError` as `implant` and `clean` do.
     """
-    path, budget = files.begin(folder), replace(budget or BUDGET, seed=seed)
+    path, budget = files.usable(folder), replace(budget or BUDGET, seed=seed)
+    _refuse_unknown(recipe, cost, dose)
     asked = _blue(recipe, budget, cost, dose, seed)
 
     def stage(name: str, last: Path | str, work: Callable[[], Any]) -> None:
@@ -102,7 +105,7 @@ def red_plays(
 
     Returns what red/implant.json says. Raises as `play_match` does.
     """
-    path, started, secret = files.begin(folder), time.monotonic(), secret or Secret()
+    path, started, secret = files.usable(folder), time.monotonic(), secret or Secret()
     text_of = sides(text)
     asked: dict[str, Any] = {
         "tier": tier, "steps": steps, "seed": seed, "base": model.weights_hash(),
@@ -115,6 +118,7 @@ def red_plays(
     made = implant(
         model, secret, tier, text=list(text_of.referee), steps=steps, seed=seed, progress=progress
     )
+    files.begin(path)
     with changed(model, made.implanted):
         files.write_model(path / files.MODEL, model)
         weights = model.weights_hash()
@@ -164,6 +168,14 @@ def blue_plays(
         copy.apply(change, {"seconds": about["seconds"]})
         files.write_json(writing / files.CLEANING.name, about)
     return files.read_json(path / files.CLEANING.name)
+
+
+def _refuse_unknown(recipe: str, cost: float, dose: float) -> None:
+    """Before red begins, what blue would refuse."""
+    one_of("recipe", recipe, tuple(RECIPES))
+    for name, value in (("cost", cost), ("dose", dose)):
+        if not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise InputError(f"{name}={value!r} must be a positive number, in nats a token")
 
 
 def _blue(recipe: str, budget: Budget, cost: float, dose: float, seed: int) -> dict[str, Any]:
