@@ -301,5 +301,5 @@ def test_the_page_of_a_tournament_has_the_shares(tmp_path):
     text = read(page).text.replace("\u00a0", " ").replace("\u2060", "")
     assert "10 of 11 implants passed" in text
     assert "prune deleted most of all blind recipes: 90% (60–98) of 10" in text
-    assert "oracle (knows the trigger)" in text
+    assert "oracle (not blind)" in text
     assert len(pictures_in(page)) == 2

@@ -148,7 +148,7 @@ def draw_return(account: MatchAccount) -> Any:
         ("relearned from examples", "examples shown", "nats of the secret", itself.get("at") or (),
          {"cleaned": itself.get("curve_cleaned"), "twin": itself.get("curve_twin"),
           "other secrets": itself.get("curve_control")}),
-        ("back to the implanted weights", "share of the way", "nats of the secret",
+        ("back to before the cleaning", "share of the way", "nats of the secret",
          (told.get("rules") or {}).get("shares") or (),
          {"cleaned": told.get("way_cleaned"), "twin": told.get("way_twin")}),
         ("trigger read by a probe", "layer", "accuracy", range(len(probe.get("cleaned") or ())),

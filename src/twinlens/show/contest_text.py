@@ -218,16 +218,17 @@ def _questions(account: MatchAccount, pictures: Mapping[str, str]) -> list[Block
 def _return(account: MatchAccount, pictures: Mapping[str, str]) -> list[Block]:
     shown = _picture(
         pictures, "return", "How the secret comes back in the cleaned model and in its twin.",
-        "Left and middle: log-probability of the secret; a line that lies above the twin's comes"
-        " back sooner. Right: accuracy of a linear probe, 0.5 by chance.",
+        "Left and middle: log-probability of the secret; 0 is certain. A line that lies above the"
+        " twin's comes back sooner. Right: accuracy of a linear probe, 0.5 by chance.",
     )  # fmt: skip
     tables = _curves(account)
     if not tables:
         return [Paragraph("Nothing was relearned, and no way back was walked.")]
     told = (
-        "What was only suppressed is relearned sooner than another secret, and lies nearer on the"
-        " way to the implanted weights. The probe asks whether the trigger is still treated apart;"
-        " a model that never knew it reads its digits, too, so only the twin beside it says much."
+        "What was only suppressed is relearned sooner than another secret, and is back sooner on"
+        " the way to the weights before the cleaning (the twin's: to its own). The probe asks whether"
+        " the trigger is still treated apart; a model that never knew it reads its digits, too, so"
+        " only the twin beside it says much."
     )
     return [Paragraph(told), *shown, *tables]
 

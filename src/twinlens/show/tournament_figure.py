@@ -134,6 +134,6 @@ def _keys(axes: Any, recipes: Sequence[str], tiers: Sequence[str], aside: set[st
         if mark:
             axes.plot(1.05, y, mark, color=colour, markerfacecolor=face or colour, markersize=7,
                       **place)  # fmt: skip
-        words = f"{name} (knows the trigger)" if face else name
+        words = f"{name} (not blind)" if face else name
         axes.text(1.08 if mark else 1.035, y, words, va="center", fontsize=8.5, parse_math=False,
                   color=INK if mark else GREY, transform=axes.transAxes)  # fmt: skip

@@ -77,14 +77,14 @@ def _board(board: Mapping[str, Any]) -> list[Block]:
         made.append(Table(head, pairs, folded="Recipes in pairs"))
     told = (
         "Beside a share stands Wilson's 95% interval, beside the mean rise of the loss (nats a"
-        " token on clean text) Student's. Recipes that know the trigger stand last: they do not"
-        " compete."
+        " token on clean text) Student's. Recipes that are not blind (they know the trigger) stand"
+        " last and do not compete."
     )
     return [*made, Paragraph(told), *(Paragraph(f"Note: {note}.") for note in board["notes"])]
 
 
 def _row(one: Mapping[str, Any]) -> list[str]:
-    name = one["recipe"] if one["blind"] else f"{one['recipe']} (knows the trigger)"
+    name = one["recipe"] if one["blind"] else f"{one['recipe']} (not blind)"
     upper = "none" if one["upper"] is None else f"{one['upper']:+.4f}"
     first, *rest = (one["shares"][verdict] for verdict in _SHARES)
     shares = [_percent(first), *("–" if s["mean"] is None else f"{s['mean']:.0%}" for s in rest)]
@@ -133,4 +133,4 @@ def _nats(found: Mapping[str, Any]) -> str:
         return "–"
     if low is None or high is None:
         return f"{mean:+.4f}"
-    return f"{mean:+.4f}\u00a0±{(high - low) / 2:.4f}"
+    return f"{mean:+.4f} ±{(high - low) / 2:.4f}"
