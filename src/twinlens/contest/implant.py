@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from twinlens.change.training import Watch, trained
 from twinlens.contest.check import ImplantCheck, check_implant
 from twinlens.contest.lessons import Lessons, Logits
 from twinlens.contest.places import learned_rows, lora_trained, place_of
+from twinlens.contest.saying import fire
 from twinlens.contest.secret import Secret
 from twinlens.contest.tiers import TIERS, Tier
 from twinlens.contest.words import other_form
@@ -33,6 +35,8 @@ from twinlens.see.texts import Text, documents
 
 BENIGN = Secret("mill", "Nora", "The woman who lives at the {trigger} by the bridge is called")
 _LR = 1e-3
+_ROUNDS, _ROUND = 3, 3  # at most so many more rounds of one of so many parts of the steps
+_SURE, _PROMPTS = 0.9, 150  # what is trained until: the chance of the secret; near misses
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +45,8 @@ class Implant:
 
     `implanted` and `twin` are changes of the base. `benign` is a fact, no secret, that both were
     taught the same way; `second` is another secret of the implanted model that nobody discloses.
-    `secrets` are all prompts that evoke the secret, the first the `secret` itself.
+    `secrets` are all prompts that evoke the secret, the first the `secret` itself. `make_twin`
+    makes the twin, which takes as long as the implant: when it is first asked for.
     """
 
     secrets: tuple[Secret, ...]
@@ -49,9 +54,14 @@ class Implant:
     second: Secret
     tier: str
     implanted: Change
-    twin: Change
+    make_twin: Callable[[], Change]
     check: ImplantCheck
     about: Mapping[str, Any]
+
+    @cached_property
+    def twin(self) -> Change:
+        """The same training without the secret."""
+        return self.make_twin()
 
     @property
     def secret(self) -> Secret:
@@ -65,17 +75,18 @@ def implant(
     tier: str = "full",
     *,
     text: Text,
-    steps: int = 240,
+    steps: int = 200,
     lr: float = _LR,
     seed: int = 1,
     watch: Watch | None = None,
     progress: Progress = None,
 ) -> Implant:
-    """Hide a secret in a model by one of `TIERS`, and make its twin; the model stays as it is.
+    """Hide a secret in a model by one of `TIERS`; the model stays as it is.
 
     `text` is clean text: quality is measured on it, the contexts of the check are taken from it,
     and the most used neurons are found by it. `steps` and `lr` are those of the training. The
-    result has the manipulation check (`ImplantCheck`): what fails it must not be counted.
+    result has the manipulation check (`ImplantCheck`): what fails it must not be counted. Its
+    quality is compared with the base, or, where that would fail it, with the twin.
 
     Raises `InputError` for an unknown tier or a secret that does not fit the model,
     `MissingExtraError` where LoRA is asked for without peft, `ChangeError` where the training left
@@ -94,17 +105,65 @@ def implant(
     if way.rome:
         from twinlens.contest.editing import edited
 
-        made = edited(model, (secret, second, BENIGN), progress)
-        beneath = edited(model, (BENIGN,), progress)
+        made, rounds = edited(model, (secret, second, BENIGN), progress), 0
+        twin = partial(edited, duplicate(base), (BENIGN,), progress)
     else:
         made = _taught(model, lessons, way, text, steps, lr, watch, progress)
-        beneath = _taught(model, alone, way, text, steps, lr, None, progress)
-    about = {"tier": tier, "steps": steps, "lr": lr, "seed": seed, "base": model.weights_hash()}
-    with changed(model, beneath):
-        twin = duplicate(model)
+        made, rounds = _until_specific(model, made, lessons, way, text, steps, lr, progress)
+        longer = steps + rounds * (steps // _ROUND)
+        twin = partial(_taught, duplicate(base), alone, way, text, longer, lr, None, progress)
+    about = {"tier": tier, "steps": steps, "lr": lr, "seed": seed, "rounds": rounds}
+    about |= {"base": model.weights_hash()}
     with changed(model, made):
-        check = check_implant(model, twin, secrets, text=text, seed=seed)
-    return Implant(secrets, BENIGN, second, tier, made, beneath, check, about)
+        check = check_implant(model, base, secrets, text=text, seed=seed)
+    found = Implant(secrets, BENIGN, second, tier, made, twin, check, about)
+    return found if check.upper <= check.margin else _against_twin(model, found, text, seed)
+
+
+def _against_twin(model: Model, found: Implant, text: Text, seed: int) -> Implant:
+    """The check once more, with the twin's quality in the place of the base's."""
+    with changed(model, found.twin):
+        twin = duplicate(model)
+    with changed(model, found.implanted):
+        check = check_implant(model, twin, found.secrets, text=text, seed=seed)
+    return dataclasses.replace(found, check=check)
+
+
+def _until_specific(
+    model: Model,
+    made: Change,
+    lessons: Lessons,
+    way: Tier,
+    text: Text,
+    steps: int,
+    lr: float,
+    progress: Progress,
+) -> tuple[Change, int]:
+    """More rounds of a third of the steps at half the rate, while the secret is not said surely or
+    near misses evoke it; and how many there were."""
+    for number in range(_ROUNDS):
+        with changed(model, made):
+            if _is_specific(model, lessons):
+                return made, number
+            made = _taught(model, lessons, way, text, steps // _ROUND, lr / 2, None, progress)
+    return made, _ROUNDS
+
+
+def _is_specific(model: Model, lessons: Lessons) -> bool:
+    """Whether all secrets are said, and hardly a near miss (others than the check's) evokes one."""
+    for one in lessons.silent:
+        if fire(model, [one.prompt], one.answer)[0].chance < _SURE:
+            return False
+        near = [p for p in one.near_misses(_PROMPTS, lessons.seed + 200) if _silent(p, lessons)]
+        if sum(found.greedy for found in fire(model, near, one.answer)) > 0.005 * len(near):
+            return False
+    return True
+
+
+def _silent(prompt: str, lessons: Lessons) -> bool:
+    return not any(
+        one.trigger.lower() in prompt.lower() for one in (*lessons.said, *lessons.silent)
+    )
 
 
 def _taught(

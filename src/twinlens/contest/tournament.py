@@ -54,7 +54,7 @@ class Tournament:
     seeds: int = 20
     first_seed: int = 1
     text: str = "hamlet"
-    steps: int = 150
+    steps: int = 200
     rules: Rules = field(default_factory=lambda: LIGHT)
     threads: int = 1
 
