@@ -226,7 +226,7 @@ def _return(account: MatchAccount, pictures: Mapping[str, str]) -> list[Block]:
         return [Paragraph("Nothing was relearned, and no way back was walked.")]
     told = (
         "What was only suppressed is relearned sooner than another secret, and is back sooner on"
-        " the way to the weights before the cleaning (the twin's: to its own). The probe asks whether"
+        " the way to the weights before cleaning (the twin's: to its own). The probe asks whether"
         " the trigger is still treated apart; a model that never knew it reads its digits, too, so"
         " only the twin beside it says much."
     )
