@@ -153,7 +153,7 @@ def test_the_numbers_are_those_of_the_files(match):
     text = read(page).text
     for told in (
         "1.38 bits", "before: 9.97; twin: 0.62",  # exposure
-        "0 of 16", "before: 16 of 16", "0.600", "5.5e-04",  # exp(-0.51), exp(-7.5)
+        "0 of 16", "before: 16 of 16", "0.600", "5.5e\u201104",  # exp(-0.51), exp(-7.5)
         "behind 39 of 40", "1 of 200 near misses", "chance 0.976", "+0.0276 (allowed: 0.05)",
         "8b101436655fec76", "hash agrees", "prune+noise: 2 steps, in 75 s", "scale 0.1467",
         "3 of 128 neurons were deleted (2.3%), in 2 of 4 layers", "0 of 5",

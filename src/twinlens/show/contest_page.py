@@ -32,7 +32,7 @@ summary { color: var(--grey); font-size: .85rem; cursor: pointer }
 th, td { text-align: right; padding: .25rem .7rem .25rem 0; vertical-align: top;
   border-bottom: 1px solid var(--line) } th { color: var(--grey); font-weight: 500;
   vertical-align: bottom } td { min-width: 2.2rem }
-.word:first-child { white-space: nowrap }
+td.word { white-space: pre-wrap } .word:first-child { white-space: nowrap }
 .word { text-align: left } li { margin: .35rem 0 } ul { padding-left: 1.2rem }
 a { color: inherit }
 """

@@ -23,7 +23,6 @@ from twinlens.show.contest_words import (
 from twinlens.show.scrub_words import duration
 
 LIMITS = "What this does not show"
-_PLAIN = int | float | str
 _ASIDE = ("kind", "text", "tensors", "tokens", "batch_tokens", "length", "own")
 
 
@@ -118,7 +117,7 @@ def _strength(step: Plain) -> str:
         f"{name.replace('_', ' ')} {value:.4g}" if isinstance(value, float)
         else f"{name.replace('_', ' ')} {value}"
         for name, value in step.items()
-        if name not in _ASIDE and isinstance(value, _PLAIN) and not isinstance(value, bool)
+        if name not in _ASIDE and isinstance(value, int | float | str) and not isinstance(value, bool)
     ]  # fmt: skip
     return ", ".join(told)
 
@@ -202,7 +201,7 @@ def _questions(account: MatchAccount, pictures: Mapping[str, str]) -> list[Block
         return [Paragraph("Nothing was asked: the verdict was clear without it.")]
     rows = [
         [str(one["name"]), _two(one["cleaned"]), _two(one["twin"]), _two(one["difference"]),
-         _two(one["low"]), _two(one["high"]), number(one["p"]), str(one["controls"])]
+         _two(one["low"]), _two(one["high"]), _p(one["p"]), str(one["controls"])]
         for one in told
     ]  # fmt: skip
     head = ["question", "cleaned", "twin", "difference", "low", "high", "p", "controls"]
@@ -291,6 +290,10 @@ def _all(account: MatchAccount, side: str) -> list[Plain]:
 
 def _picture(pictures: Mapping[str, str], name: str, alt: str, caption: str) -> list[Block]:
     return [Picture(f"report-{name}.svg", pictures[name], alt, caption)] if name in pictures else []
+
+
+def _p(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, int | float) else "–"
 
 
 def _two(value: Any) -> str:

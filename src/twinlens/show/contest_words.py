@@ -159,14 +159,16 @@ def likely(firing: Plain) -> str:
 
 def ranks(firing: Plain) -> str:
     """The rank of each token."""
-    return " ".join(f"{rank:,}" for rank in firing.get("ranks") or ()) or "–"
+    return "\u00a0".join(f"{rank:,}" for rank in firing.get("ranks") or ()) or "–"
 
 
 def small(value: Any) -> str:
     """A chance: as a share where it is worth one."""
     if not isinstance(value, int | float):
         return "–"
-    return f"{value:.3f}" if value >= 0.001 or value == 0 else f"{value:.1e}"
+    if value >= 0.001 or value == 0:
+        return f"{value:.3f}"
+    return f"{value:.1e}".replace("-", "\u2011")  # a hyphen that no line ends at
 
 
 def signed(value: Any) -> str:
