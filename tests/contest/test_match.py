@@ -137,6 +137,16 @@ def test_what_is_done_is_not_done_again(played, mine, gpt2, monkeypatch):
     assert not (mine / files.OUTCOME).exists()
 
 
+def test_a_red_that_broke_off_behind_its_commitment_is_noted(mine, gpt2):
+    before = files.read_match(mine)
+    files.write_json(mine / files.MATCH, before | {"settings": {}, "hashes": {}})
+    red_plays(gpt2, mine, SECRET, text=TEXT, steps=3)
+    after = files.read_match(mine)
+    assert after["settings"]["red"] == before["settings"]["red"]
+    assert after["hashes"].items() <= before["hashes"].items()
+    assert set(after["hashes"]) == {"base", "sealed", "implanted"}
+
+
 @pytest.mark.parametrize(
     ("other", "word"),
     [

@@ -143,8 +143,7 @@ def clean(
     if json:
         print_json(made | {"folder": str(output)})
     elif not quiet:
-        print(f"{options.recipe}: cleaned in {made['seconds']:.1f} s")
-        print(f"wrote {output}", file=sys.stderr)
+        print(f"{options.recipe}: cleaned in {made['seconds']:.1f} s; wrote {output}")
 
 
 @contest_app.command

@@ -232,7 +232,9 @@ def _red_done(path: Path, secret: Secret, asked: dict[str, Any]) -> dict[str, An
             raise ChangeError(f"{path} is damaged: it has no {name}")
     settings = files.read_match(path)["settings"]
     if "red" not in settings:  # it broke off between the commitment and its note
-        files.note(path, "red", asked, 0.0)
+        sealed = files.read_json(path / files.SEALED)
+        files.note(path, "red", asked, 0.0, base=asked["base"], sealed=sealed["sha256"],
+                   implanted=sealed["facts"]["weights"])  # fmt: skip
     else:
         files.refuse_other(path, settings["red"], asked)
     return files.read_json(path / files.IMPLANT)
