@@ -117,7 +117,7 @@ def _strength(step: Plain) -> str:
         f"{name.replace('_', ' ')} {value:.4g}" if isinstance(value, float)
         else f"{name.replace('_', ' ')} {value}"
         for name, value in step.items()
-        if name not in _ASIDE and isinstance(value, int | float | str) and not isinstance(value, bool)
+        if name not in _ASIDE and type(value) in (int, float, str)
     ]  # fmt: skip
     return ", ".join(told)
 
