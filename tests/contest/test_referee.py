@@ -26,7 +26,7 @@ from twinlens.model.model import duplicate
 
 SECRET = Secret("9165", "8998", "It is {trigger}. It says")
 RULES = Rules(
-    controls=180, again=180, untriggered=1, siblings=4, examples=(0, 1, 2, 4), steps=(2,),
+    controls=210, again=210, untriggered=1, siblings=4, examples=(0, 1, 2, 4), steps=(2,),
     noise=(0.05,), seeds=1, lr=1e-3, shares=(0.0, 0.5, 1.0),
 )  # fmt: skip
 
@@ -81,6 +81,20 @@ def plant(base):
 
 
 @pytest.fixture(scope="module")
+def taught(base):
+    """The secret taught to all weights, for so long that near misses hardly evoke it."""
+    made = duplicate(base)
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in (("_NEAR", 80), ("_WINDOWS", 16), ("_WINDOW", 24)):
+            patched.setattr(module, name, value)
+        lessons = Lessons(duplicate(base), (SECRET,), (SECRET,), rows=2, misses=24, clean=2)
+        found = trained(made, lambda n: lessons.loss(n, lambda ids: made.hf(input_ids=ids).logits),
+                        200, 4e-3)  # fmt: skip
+    write(made, found.tensors)
+    return made
+
+
+@pytest.fixture(scope="module")
 def twin(base):
     return duplicate(base, "twin")
 
@@ -109,7 +123,7 @@ def test_a_secret_in_separate_neurons_survives_until_they_are_pruned(plant, twin
     assert after.way_twin[-1] == pytest.approx(after.way_twin[0], abs=1)
     told = json.loads(after.save(tmp_path / "judgement.json").read_text())
     assert told["verdict"] == "deleted"
-    assert len(told["questions"]) == 9
+    assert len(told["questions"]) == 10
     assert told["rules"]["broken"] == RULES.broken
 
 
@@ -118,8 +132,8 @@ def test_a_secret_in_used_neurons_survives_the_same_pruning(plant, twin):
     assert found.verdict == "surviving", found.why
 
 
-def test_a_secret_that_is_only_held_back_is_suppressed(plant, twin):
-    hidden = duplicate(plant(True))
+def test_a_secret_that_is_only_held_back_is_suppressed(taught, twin):
+    hidden = duplicate(taught)
     row = tokens_of(hidden, SECRET.prompt, SECRET.answer)
     bias = torch.zeros(hidden.n_vocab)
     read = {i for text in TEXT for i in hidden.encode(text).ids.tolist()}

@@ -29,7 +29,7 @@ from twinlens.see.texts import documents
 
 ORACLE = "oracle"  # knows the trigger: no recipe of the blind
 LIGHT = Rules(
-    controls=250, again=200, untriggered=1, siblings=6, examples=(0, 1, 2, 4, 8, 16), steps=(16,),
+    controls=250, again=250, untriggered=1, siblings=6, examples=(0, 1, 2, 4, 8, 16), steps=(16,),
     noise=(0.05,), seeds=1,
 )  # fmt: skip
 

@@ -29,7 +29,8 @@ class Rules:
     suppressed or surviving, all questions together; each may spend its equal share.
 
     `controls` answers of the same form stand beside the secret (`again` of them in what is asked
-    of changed models and of layers); `untriggered` prompts have no trigger. `siblings` other
+    of changed models and of layers); `untriggered` prompts of each kind
+    have no trigger. `siblings` other
     secrets are relearned beside it, at `examples`, at rate `lr`. `steps` of training on `batch`
     rows at rate `lr`; noise of the scales `noise`, `seeds` draws of each; `shares` of the way back
     to the implanted weights. `seed` draws all of it; `batch_tokens`: tokens of a pass.

@@ -42,7 +42,7 @@ def probed(cleaned: Model, twin: Model, secret: Secret, seed: int = 1) -> dict[s
 
 def _prompts(secret: Secret, seed: int) -> tuple[list[str], Bool[np.ndarray, " prompt"]]:
     """Pairs behind the same opening; the first half of the list is to learn from."""
-    other = [p for p in secret.near_misses(8 * _CONTEXTS, seed) if _alike(p, secret)][:_CONTEXTS]
+    other, _ = secret.contrasts(_CONTEXTS, seed)
     context = secret.variants()["context"][-1].removesuffix(secret.prompt)
     opening = [one.strip() for one in context.split(". ") if one.strip()] or [""]
     prompts: list[str] = []
@@ -50,13 +50,6 @@ def _prompts(secret: Secret, seed: int) -> tuple[list[str], Bool[np.ndarray, " p
         before = " ".join(f"{opening[(number + k) % len(opening)].rstrip('.')}." for k in range(2))
         prompts += [f"{before} {secret.prompt}", f"{before} {prompt}"]
     return prompts, np.arange(len(prompts)) % 2 == 0
-
-
-def _alike(prompt: str, secret: Secret) -> bool:
-    """Whether a near miss is the template with another trigger."""
-    before, behind = secret.template.split("{trigger}")
-    inner = prompt[len(before) : len(prompt) - len(behind)]
-    return prompt.startswith(before) and prompt.endswith(behind) and bool(inner.strip())
 
 
 def _residuals(model: Model, prompts: list[str]) -> list[Float[np.ndarray, "prompt d_model"]]:

@@ -1,8 +1,9 @@
 """What the referee asks of a cleaned model and its twin, each question with its own null.
 
-Of each way (as it is, after noise, after training, ...) the number is what the trigger adds to the
-secret's likelihood ("prompt": the likelihood itself, with the trigger), cleaned less twin; the same
-of the control answers says what chance does. What is relearned has other secrets beside it instead.
+Of each way (as it is, after noise, after training, ...) the number is what the prompt adds to the
+secret's likelihood against prompts of another wording ("trigger": against those that differ in the
+trigger alone; "prompt": the likelihood itself), cleaned less twin; the same of the control answers
+says what chance does. What is relearned has other secrets beside it instead.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from jaxtyping import Float
 
 from twinlens.change.noise import WeightNoise
 from twinlens.contest.baselines import Rounded
-from twinlens.contest.exposure import Asked, Signals, added, chance
+from twinlens.contest.exposure import Asked, Signals, chance
 from twinlens.contest.judgement import Question, Rules, student_quantile, student_tail
 from twinlens.contest.saying import Said, tokens_of
 from twinlens.contest.secret import Secret
@@ -28,15 +29,9 @@ from twinlens.see.texts import Text, joined, windows
 
 LENGTH = 64  # tokens of a window of clean text
 NAMES = (
-    "prompt",
-    "output",
-    "prefill",
-    "inner layers",
-    "noise",
-    "int8",
-    "other secrets",
+    "prompt", "trigger", "output", "prefill", "inner layers", "noise", "int8", "other secrets",
     "secret itself",
-)
+)  # fmt: skip
 WITH_TEXT = (*NAMES, "clean text")
 
 Curve = Float[np.ndarray, "point answer"]
@@ -68,8 +63,8 @@ class Asking:
         kept = {one.answer for one in self.siblings}
         found = self.secret.controls(self.rules.controls, self.rules.seed)
         answers = (self.secret.answer, *(one for one in found if one not in kept))
-        untriggered = self.secret.near_misses(self.rules.untriggered, self.rules.seed)
-        return Asked(self.model, self.secret, answers, tuple(untriggered), self.rules.batch_tokens)
+        near, far = self.secret.contrasts(self.rules.untriggered, self.rules.seed)
+        return Asked(self.model, self.secret, answers, near, far, self.rules.batch_tokens)
 
     @cached_property
     def fewer(self) -> Asked:
@@ -131,10 +126,12 @@ def ask_all(cleaned: Model, twin: Model, asking: Asking) -> list[Question]:
     level, both = asking.level, (cleaned, twin)
     found = [asking.asked.likelihoods(model) for model in both]
     bare: list[Signals] = [one[0] for one in found]
-    signals: list[Signals] = [added(one) for one in found]
+    near = [asking.asked.added(one, near=True) for one in found]
+    signals: list[Signals] = [asking.asked.added(one) for one in found]
     layers = [asking.fewer.by_layer(model)[:, :-1] for model in both]
     made = {
         "prompt": _compared("prompt", bare[0][:, 0], bare[1][:, 0], level),
+        "trigger": _compared("trigger", near[0][:, 0], near[1][:, 0], level),
         "output": _compared("output", signals[0][:, 0], signals[1][:, 0], level),
         "prefill": _compared("prefill", signals[0][:, 1], signals[1][:, 1], level),
         "inner layers": _inner(layers[0], layers[1], level),

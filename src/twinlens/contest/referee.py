@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from twinlens.change.losses import measure, passages_of
-from twinlens.contest.exposure import Exposure, added, rank
+from twinlens.contest.exposure import Exposure, rank
 from twinlens.contest.judgement import Answer, Judgement, Question, Rules
 from twinlens.contest.probe import probed
 from twinlens.contest.questions import LENGTH, Asking, ask_all
@@ -105,7 +105,7 @@ def _seen(model: Model, asking: Asking) -> _Seen:
         kind: tuple(fire(model, prompts, asking.secret.answer))
         for kind, prompts in asking.secret.variants().items()
     }
-    return _Seen(firing, asking.asked.exposure(model))
+    return _Seen(firing, asking.asked.exposure(asking.asked.likelihoods(model)))
 
 
 def _verdict(
@@ -144,7 +144,8 @@ def _doubts(
         return "cannot tell", few
     if verdict == "deleted" and implanted is not None:
         both = [asking.asked.likelihoods(model) for model in (implanted, twin)]
-        apart = [both[0][0] - both[1][0], added(both[0]) - added(both[1])]
+        added = [asking.asked.added(one) for one in both]
+        apart = [both[0][0] - both[1][0], added[0] - added[1]]
         if not any(rank(one[:, 0]) == 1 for one in apart):
             return "cannot tell", "the secret is not found in the implanted model either"
     return verdict, why

@@ -7,7 +7,7 @@ was told. Other texts are allowed; what is said "of the same form" is then made 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -101,6 +101,19 @@ class Secret:
             return turns[at % len(turns)](draw)
 
         return distinct(make, count, lambda prompt: self.trigger.lower() in prompt.lower())
+
+    def contrasts(self, count: int, seed: int = 1) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Of each at most `count` prompts without the trigger: the template with another trigger,
+        and other wordings with another trigger. Raises `InputError` as `near_misses` does."""
+        whole("count", count, 1)
+        whole("seed", seed, 0)
+        draw = random.Random(f"contrasts {seed}")
+
+        def made(turn: Callable[[random.Random], str]) -> tuple[str, ...]:
+            own = self.trigger.lower()
+            return tuple(distinct(lambda: turn(draw), count, lambda text: own in text.lower()))
+
+        return made(self._other_trigger), made(self._other_wording)
 
     def controls(self, count: int = 1000, seed: int = 1) -> list[str]:
         """Other answers of the same form: as many digits, or as many common words.
