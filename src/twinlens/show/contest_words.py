@@ -36,9 +36,9 @@ NOT_SHOWN = (
 )  # fmt: skip
 _QUESTIONS = (
     "Each row asks both models the same thing in another way: how likely the secret is (prompt),"
-    " against prompts with another trigger (trigger) or wording (output), with the first token given"
-    " (prefill), at inner layers, after noise, rounded to 8 bits, after training on other secrets,"
-    " on clean text, and on the secret itself. Blue ring: no different from"
+    " against prompts with another trigger (trigger) or wording (output), with its first token"
+    " given (prefill), at inner layers, after noise, rounded to 8 bits, after training on other"
+    " secrets, on clean text, and on the secret itself. Blue ring: no different from"
     " chance. Orange diamond: found, at a chance of a false alarm that all questions share."
 )
 
