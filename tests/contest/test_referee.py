@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -140,9 +141,11 @@ def test_a_secret_that_is_only_held_back_is_suppressed(taught, twin):
     held = [i for i in row.ids[row.start :].tolist() if i not in read]  # clean text is as it was
     bias[held] = -25.0
     hidden.hf.lm_head.register_parameter("bias", torch.nn.Parameter(bias, requires_grad=False))
-    found = judge(hidden, twin, SECRET, text=TEXT, rules=RULES)
+    bold = replace(RULES, alpha=0.3)  # of 210 answers some five are the secret's near relatives
+    found = judge(hidden, twin, SECRET, text=TEXT, rules=bold)
     assert not found.firing_cleaned["exact"][0].greedy
     assert found.verdict == "suppressed", found.why
+    assert judge(pruned(twin), twin, SECRET, text=TEXT, rules=bold).verdict == "deleted"
     assert held
     assert found.found
     assert judge(hidden, twin, SECRET, rules=RULES).verdict == "cannot tell"

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -146,18 +147,24 @@ class Judgement:
 
 def student_tail(t: float, freedom: int) -> float:
     """Chance that Student's t with so many degrees of freedom is `t` or more."""
-
-    def area(start: float) -> float:
-        angle = np.linspace(start, math.pi / 2, 4001)
-        return float(np.trapezoid(np.cos(angle) ** (freedom - 1), angle))
-
-    return 1.0 if math.isnan(t) else area(math.atan(t / math.sqrt(freedom))) / area(-math.pi / 2)
+    if math.isnan(t):
+        return 1.0
+    angles, tail = _student(freedom)
+    half = float(np.interp(math.atan(abs(t) / math.sqrt(freedom)), angles, tail))
+    return half if t >= 0 else 1 - half
 
 
 def student_quantile(level: float, freedom: int) -> float:
-    """The t whose tail is `level`."""
-    low, high = 0.0, 1e6
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if student_tail(middle, freedom) > level else (low, middle)
-    return high
+    """The t whose tail is `level` (at most 0.5)."""
+    angles, tail = _student(freedom)
+    return math.sqrt(freedom) * math.tan(float(np.interp(level, tail[::-1], angles[::-1])))
+
+
+@cache
+def _student(freedom: int) -> tuple[np.ndarray, np.ndarray]:
+    """Angles from 0 to pi/2 and the tail beyond t = sqrt(freedom) tan(angle): there the density is
+    a power of the cosine."""
+    angles = np.linspace(0, math.pi / 2, 40_001)
+    density = np.cos(angles) ** (freedom - 1)
+    beyond = np.cumsum(((density[:-1] + density[1:]) / 2)[::-1])[::-1]
+    return angles, np.append(beyond, 0.0) / beyond[0] / 2
