@@ -75,7 +75,7 @@ class EditScores:
         if what == "magnitude":
             return _bootstrap(values[has, None], lambda means: means[:, 0])
         trials = int(has.sum()) if has.sum() > 1 else int(self.prompts[has, at].sum())
-        return _wilson(float(values[has].mean()), trials)
+        return wilson(float(values[has].mean()), trials)
 
     def harmonic(self, state: str = "after") -> Interval:
         """The harmonic mean of the first three successes ("score" of Meng et al. 2022),
@@ -173,7 +173,8 @@ def _nats(model: Model, read: Passages | None, batch_tokens: int) -> Float[np.nd
     return measure(model, read, np.zeros(0, np.int64), batch_tokens).nats
 
 
-def _wilson(share: float, trials: int) -> Interval:
+def wilson(share: float, trials: int) -> Interval:
+    """A share of so many trials with its 95% interval (Wilson 1927)."""
     z = NormalDist().inv_cdf(0.975)
     middle = (share + z * z / (2 * trials)) / (1 + z * z / trials)
     half = z / (1 + z * z / trials)

@@ -119,6 +119,7 @@ def judge(
     progress = False if json or quiet else None
     outcome = referee_plays(folder, _rules(light, None), progress=progress)
     _tell_all(folder, outcome, json=json, quiet=quiet)
+    _report(folder, quiet=json or quiet)
 
 
 def _rules(light: bool, seed: int | None) -> Rules | None:
@@ -137,9 +138,11 @@ def _tell(stage: str, seconds: float | None) -> None:
 
 
 def _report(folder: Path, *, quiet: bool) -> None:
-    """The page of a match."""
+    """The pictures of a match, and its page."""
+    from twinlens.contest.pictures import picture_match
     from twinlens.show.contest_report import contest_report
 
+    picture_match(folder)
     page = contest_report(folder).save()
     if not quiet:
         print(f"wrote {page}", file=sys.stderr)

@@ -61,11 +61,12 @@ def run(
         print(f"{asked.cells} cells; those that are done are not played again", file=sys.stderr)
     run_tournament(loaded, asked, output, told=None if still else _tell)
     _tell_board(leaderboard(output), json=json, quiet=quiet)
+    _page(output, quiet=still)
 
 
 @contest_app.command
 def board(folder: Path, *, markdown: Json = False, json: Json = False) -> None:
-    """How the recipes did in a tournament, as far as it was played.
+    """How the recipes did in a tournament, as far as it was played; its page is written anew.
 
     Parameters
     ----------
@@ -79,10 +80,23 @@ def board(folder: Path, *, markdown: Json = False, json: Json = False) -> None:
     from twinlens.contest.board import leaderboard
 
     found = leaderboard(folder)
+    _page(folder, quiet=json or markdown)
     if markdown and not json:
         print(found.markdown(), end="")
     else:
         _tell_board(found, json=json, quiet=False)
+
+
+def _page(folder: Path, *, quiet: bool) -> None:
+    """The page of a tournament, in its folder."""
+    from twinlens.results.storage import replacing
+    from twinlens.show.tournament_report import tournament_page
+
+    page = folder.expanduser() / "report.html"
+    with replacing(page) as temporary:
+        temporary.write_text(tournament_page(folder), encoding="utf-8")
+    if not quiet:
+        print(f"wrote {page}", file=sys.stderr)
 
 
 def _tell(cell: Mapping[str, Any]) -> None:

@@ -14,8 +14,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from twinlens.change.score import Interval
-from twinlens.change.score import _wilson as wilson
+from twinlens.change.score import Interval, wilson
 from twinlens.contest.judgement import Answer, student_quantile
 from twinlens.contest.tournament import read_about, read_cells
 from twinlens.results.storage import plain

@@ -110,7 +110,9 @@ def increase_over(model: Model, other: Model, text: Text) -> tuple[float, float]
     mean = float((first - second).sum() / tokens.sum())
     apart = first - second - mean * tokens
     n = len(tokens)
-    error = float(np.sqrt((apart**2).sum() * n / max(1, n - 1)) / tokens.sum())
+    if n < 2:  # one document says nothing of others
+        return mean, float("inf")
+    error = float(np.sqrt((apart**2).sum() * n / (n - 1)) / tokens.sum())
     return mean, mean + 1.645 * error
 
 

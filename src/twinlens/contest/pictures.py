@@ -116,7 +116,8 @@ def kept_before(folder: str | Path) -> dict[str, Any]:
 def _seen(model: Model, secret: Secret, rules: Rules) -> dict[str, Any]:
     """What the implanted model says, by the rules of the judgement."""
     firing = {kind: fire(model, said, secret.answer) for kind, said in secret.variants().items()}
-    exposure = Asking(model, secret, rules, None).asked.exposure(model)
+    asked = Asking(model, secret, rules, None).asked
+    exposure = asked.exposure(asked.likelihoods(model))
     told = {"layers": model.n_layers, "neurons": _neurons(model)}
     return told | {"firing": plain(firing), "exposure": plain(exposure)}
 

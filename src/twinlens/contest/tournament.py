@@ -96,9 +96,8 @@ def tournament_of(given: Mapping[str, Any] | str | Path) -> Tournament:
     try:
         common = dict(values.pop("budget", {}))
         listed = [{"name": one} for one in values.pop("recipes", ())]
-        entrants = [_entrant(one, common) for one in [*listed, *values.pop("recipe", ())]]
-        if entrants:
-            values["entrants"] = tuple(entrants)
+        named = [*listed, *values.pop("recipe", ())] or [{"name": one} for one in _DEFAULT]
+        values["entrants"] = tuple(_entrant(one, common) for one in named)
         if "rules" in values:
             rules = {n: tuple(v) if isinstance(v, list) else v for n, v in values["rules"].items()}
             values["rules"] = dataclasses.replace(LIGHT, **rules)
@@ -198,7 +197,7 @@ def _unit(
 
 def _on_cluster(cluster: Cluster, tournament: Tournament, path: Path, told: Told | None) -> Path:
     """Implants as tasks; a lost one is begun again by Ray, and its cells that are done stay."""
-    from twinlens.sweep.cluster import joined_cluster
+    from twinlens.sweep.joining import joined_cluster
 
     with joined_cluster(cluster) as ray:
         source, options = cluster.source, dict(cluster.load)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from twinlens.change.score import _wilson as wilson
+from twinlens.change.score import wilson
 from twinlens.results.base import optional
 from twinlens.show.colours import INK
 from twinlens.show.contest_account import VERDICTS

@@ -7,7 +7,6 @@ where one was lost; its units are done again. Only the driver writes.
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,17 +15,16 @@ from typing import Any
 from twinlens.errors import ClusterError, InputError
 from twinlens.model.load import load
 from twinlens.model.model import Model
-from twinlens.results.base import optional
 from twinlens.see.question import whole
 from twinlens.sweep.facts import Facts
 from twinlens.sweep.folder import Folder
+from twinlens.sweep.joining import first_line, joined_cluster
 from twinlens.sweep.plan import Plan, Prepared, Unit
 from twinlens.sweep.preparing import prepare
 from twinlens.sweep.settings import SweepSettings
 from twinlens.sweep.work import Made, run
 
 _AHEAD = 2  # groups of units a worker has: one that is done, one that waits
-_PATIENCE = 10.0  # seconds to reach a cluster
 _OFTEN = 3  # times that a unit may lose its worker, and workers may be lost in a row
 
 
@@ -113,7 +111,7 @@ class Workers:
         except self.ray.exceptions.RayTaskError as error:
             raise error.cause from None
         except self.ray.exceptions.RayError as error:
-            raise ClusterError(f"a worker was lost: {_first_line(error)}") from error
+            raise ClusterError(f"a worker was lost: {first_line(error)}") from error
 
     def replace(self, actor: Any) -> Any:
         """Another worker in the place of one that was lost."""
@@ -141,22 +139,6 @@ def workers_of(model: Model | Cluster) -> Generator[Model | Workers]:
         finally:
             for actor in [] if workers is None else workers.actors:
                 ray.kill(actor)
-
-
-@contextlib.contextmanager
-def joined_cluster(cluster: Cluster) -> Generator[Any]:
-    """Ray, started or joined as the cluster says; left again where it was not there before.
-
-    Raises `ClusterError` where there is none at the address."""
-    ray: Any = optional("ray", "ray")
-    mine = not ray.is_initialized()
-    if mine:
-        _join(ray, cluster)
-    try:
-        yield ray
-    finally:
-        if mine:
-            ray.shutdown()
 
 
 def run_on_cluster(
@@ -263,33 +245,6 @@ class _Driver:
                 self.held.pop(unit.key).close()
 
 
-def _join(ray: Any, cluster: Cluster) -> None:
-    """Start Ray here, or join the cluster. Raises `ClusterError` where that fails."""
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if cluster.address is None:
-        options["include_dashboard"] = False
-        if cluster.workers is not None:
-            options["num_cpus"] = max(1, round(cluster.workers * cluster.cpus))
-    else:
-        _refuse_unreachable(cluster.address)
-    try:
-        ray.init(address=cluster.address or "local", **options)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        where = cluster.address or "this machine"
-        raise ClusterError(f"no Ray cluster at {where}: {_first_line(error)}") from error
-
-
-def _refuse_unreachable(address: str) -> None:
-    """Ray itself would wait for an address where nobody listens, and not even hear Ctrl-C."""
-    host, colon, port = address.rpartition("://")[2].rpartition(":")
-    if not (colon and port.isdecimal()):
-        return  # "auto", or a name that Ray knows how to read
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
-    except (OSError, OverflowError) as error:
-        raise ClusterError(f"no Ray cluster at {address}: {error}") from error
-
-
 def _count(ray: Any, cluster: Cluster) -> int:
     """How many workers: as many as were asked for, or as fit."""
     if cluster.workers is not None:
@@ -303,8 +258,3 @@ def _count(ray: Any, cluster: Cluster) -> int:
             f" which has {has.get('CPU', 0):g} CPUs and {has.get('GPU', 0):g} GPUs"
         )
     return min(room)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
