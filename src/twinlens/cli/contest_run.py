@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twinlens.cli.common import load_model, print_json, print_notes, table_of_numbers
+from twinlens.cli.common import print_json, print_notes, table_of_numbers
 from twinlens.cli.contest import Json, Output, Quiet, contest_app
 from twinlens.cli.options import ModelOptions, Whole
+from twinlens.cli.workers import WorkerOptions, able
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,10 +28,11 @@ def run(
     json: Json = False,
     quiet: Quiet = False,
     load: ModelOptions | None = None,
+    workers: WorkerOptions | None = None,
 ) -> None:
     """A tournament: every tier with every recipe on many implants. The same command goes on.
 
-    Several processes may play one folder.
+    Several processes may play one folder, and so may the workers of a cluster that share it.
 
     Parameters
     ----------
@@ -56,7 +58,7 @@ def run(
     still, asked = json or quiet, tournament_of(tournament)
     if limit is not None:
         asked = replace(asked, seeds=min(limit, asked.seeds))
-    loaded = load_model(model, load or ModelOptions(), quiet=still)
+    loaded = able(model, load or ModelOptions(), workers or WorkerOptions(), quiet=still)
     if not still:
         print(f"{asked.cells} cells; those that are done are not played again", file=sys.stderr)
     run_tournament(loaded, asked, output, told=None if still else _tell)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
 from twinlens.cli.app import app
-from twinlens.cli.common import load_model, noise_of, print_json, refuse_bad_file
+from twinlens.cli.common import noise_of, print_json, refuse_bad_file
 from twinlens.cli.options import ModelOptions, NoiseOptions, Whole
 from twinlens.cli.values import whole
+from twinlens.cli.workers import WorkerOptions, able
 from twinlens.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from twinlens.sweep.store import SweepRun
 
 _SWEEP = Group("What is measured", sort_key=3)
-_WORKERS = Group("Workers", sort_key=4)
 _MEASURES, _KINDS = ("trace", "neurons", "lens"), ("block", "mlp", "attn")
 _TOLD = 5  # bad rows that are printed
 
@@ -59,23 +59,6 @@ class SweepOptions:
     "Facts of like length share passes: faster for small models, last digits move."
     unknown: Annotated[bool, Parameter(negative="")] = False
     "Measure the facts that the model does not know, too."
-
-
-@Parameter(name="*", group=_WORKERS)
-@dataclass(frozen=True, kw_only=True)
-class WorkerOptions:
-    """Who does the work."""
-
-    ray: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = field(
-        default=None
-    )
-    "Workers on Ray: on this machine (--ray), or of a cluster (--ray auto, --ray HOST:PORT)."
-    workers: Annotated[int | None, Parameter(converter=whole)] = None
-    "How many of them (default: as many as fit)."
-    cpus: float = 1.0
-    "CPUs of each."
-    gpus: float = 0.0
-    "GPUs of each; a fraction shares one, several hold a model with --device-map auto."
 
 
 @app.command
@@ -120,11 +103,11 @@ def sweep(
     read = read_facts(facts, strict=strict)
     if not (quiet or json):
         _tell_rejected(read, output)
-    able = _able(model, load or ModelOptions(), workers or WorkerOptions(), quiet=quiet or json)
+    worked = able(model, load or ModelOptions(), workers or WorkerOptions(), quiet=quiet or json)
     started = time.monotonic()
     shown = False if quiet or json else None
     try:
-        run = sweep_facts(able, read, output, limit=limit, progress=shown, **options)
+        run = sweep_facts(worked, read, output, limit=limit, progress=shown, **options)
     except KeyboardInterrupt:
         print(f"what is done stays in {output}; the same command goes on", file=sys.stderr)
         raise
@@ -156,27 +139,6 @@ def _names(option: str, text: str, choices: tuple[str, ...]) -> tuple[str, ...]:
     if strange or not names:
         raise InputError(f"{option} {text!r}: expected one or more of {', '.join(choices)}")
     return names
-
-
-def _able(model: str, load: ModelOptions, workers: WorkerOptions, *, quiet: bool) -> Any:
-    """The model, or the cluster whose workers load it."""
-    if workers.ray is None:
-        if workers != WorkerOptions():
-            raise InputError("--workers, --cpus and --gpus are about workers on Ray; give --ray")
-        return load_model(model, load, quiet=quiet)
-    if len(workers.ray) > 1:
-        raise InputError(f"--ray takes one address, not {' '.join(workers.ray)}")
-    import dataclasses
-
-    from twinlens.sweep.cluster import Cluster
-
-    options = {k: v for k, v in dataclasses.asdict(load).items() if v}
-    if not quiet:
-        print("starting workers on Ray; each loads the model", file=sys.stderr, flush=True)
-    return Cluster(
-        model, address=workers.ray[0] if workers.ray else None, workers=workers.workers,
-        cpus=workers.cpus, gpus=workers.gpus, load=options,
-    )  # fmt: skip
 
 
 def _tell_rejected(facts: Facts, output: Path) -> None:
