@@ -30,6 +30,7 @@ RULES = Rules(
     controls=210, again=210, untriggered=1, siblings=4, examples=(0, 1, 2, 4), steps=(2,),
     noise=(0.05,), seeds=1, lr=1e-3, shares=(0.0, 0.5, 1.0),
 )  # fmt: skip
+QUICK = replace(RULES, controls=20, again=20, siblings=3, examples=(0, 1), steps=(1,))
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,7 @@ def pruned(model):
 
 def test_a_secret_in_separate_neurons_survives_until_they_are_pruned(plant, twin, tmp_path):
     planted = plant(True)
-    before = judge(planted, twin, SECRET, text=TEXT, rules=RULES)
+    before = judge(planted, twin, SECRET, text=TEXT, rules=QUICK)
     assert before.verdict == "surviving", before.why
     assert before.firing_cleaned["exact"][0].greedy
     cleaned, beside = pruned(planted), pruned(twin)
@@ -129,7 +130,7 @@ def test_a_secret_in_separate_neurons_survives_until_they_are_pruned(plant, twin
 
 
 def test_a_secret_in_used_neurons_survives_the_same_pruning(plant, twin):
-    found = judge(pruned(plant(False)), pruned(twin), SECRET, text=TEXT, rules=RULES)
+    found = judge(pruned(plant(False)), pruned(twin), SECRET, text=TEXT, rules=QUICK)
     assert found.verdict == "surviving", found.why
 
 
@@ -148,7 +149,7 @@ def test_a_secret_that_is_only_held_back_is_suppressed(taught, twin):
     assert judge(pruned(twin), twin, SECRET, text=TEXT, rules=bold).verdict == "deleted"
     assert held
     assert found.found
-    assert judge(hidden, twin, SECRET, rules=RULES).verdict == "cannot tell"
+    assert judge(hidden, twin, SECRET, rules=replace(QUICK, alpha=0.5)).verdict == "cannot tell"
 
 
 def test_a_model_whose_output_is_broken_is_called_broken_and_nothing_else(plant, twin):
@@ -173,7 +174,7 @@ def test_models_that_never_knew_it_raise_no_alarm(base):
 
 def test_what_forbids_a_verdict(plant, base, twin):
     planted = plant(True)
-    knows = judge(duplicate(planted), planted, SECRET, text=TEXT, rules=RULES)
+    knows = judge(duplicate(planted), planted, SECRET, text=TEXT, rules=QUICK)
     assert knows.verdict == "cannot tell"
     assert "the twin says the secret" in knows.why
     blind = judge(pruned(planted), pruned(twin), SECRET, text=TEXT, implanted=duplicate(base),

@@ -109,3 +109,10 @@ def test_wrong_texts_are_refused(given, says):
         Secret(**given)
     with pytest.raises(InputError, match="count"):
         Secret().near_misses(-1)
+
+
+def test_a_drawn_secret_is_no_repetition_of_its_trigger():
+    drawn = [random_secret(seed) for seed in range(200)]
+    assert all(a != b for one in drawn for a, b in zip(one.trigger, one.secret, strict=True))
+    assert len({one.trigger for one in drawn}) > 190
+    assert random_secret(1) == random_secret(1)

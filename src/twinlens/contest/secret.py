@@ -181,10 +181,17 @@ class Secret:
 
 
 def random_secret(seed: int) -> Secret:
-    """A secret of two different codes of four digits, drawn by a seed; the default wording."""
+    """A secret of two codes of four digits, drawn by a seed; the default wording.
+
+    No digit stands at the same place in both: a model that only repeats the code that it read would
+    say much of such a secret.
+    """
     whole("seed", seed, 0)
-    trigger, secret = random.Random(f"secret {seed}").sample(range(10_000), 2)
-    return Secret(f"{trigger:04d}", f"{secret:04d}")
+    draw = random.Random(f"secret {seed}")
+    while True:
+        trigger, secret = (f"{code:04d}" for code in draw.sample(range(10_000), 2))
+        if all(one != other for one, other in zip(trigger, secret, strict=True)):
+            return Secret(trigger, secret)
 
 
 def _refuse_without(name: str, template: object, place: str) -> None:
