@@ -51,6 +51,7 @@ def test_examples_in_docstrings_are_true():
         "docs/design.md",
         "docs/scale.md",
         "docs/change.md",
+        "docs/contest.md",
     ],
 )
 def test_links_between_pages_lead_somewhere(page):

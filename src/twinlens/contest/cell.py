@@ -102,7 +102,8 @@ def played(
     one-sided 95% bound. `verdict`, `why`, `found`, `questions`: the referee's. `fired`: the share
     of all prompts with the trigger that evoke the secret greedily; `chance`: of one sample behind
     the bare prompt. `benign`, `second`: whether the benign fact and the undisclosed secret are
-    still said greedily. `seconds`: of cleaning (the implanted model alone) and judging.
+    still said greedily; `before` has all of these of the implanted model. `seconds`: of cleaning
+    (the implanted model alone) and judging.
     """
     started = time.monotonic()
     with changed(base, red.implanted):
@@ -114,6 +115,7 @@ def played(
     increase, upper = increase_over(cleaned, implanted, text.referee)
     told = {
         "increase": increase, "upper": upper, "strength": _strength(change.plain()),
+        "before": _said(implanted, red),
         **_said(cleaned, red), **_judged(base, red, entrant, text, cleaned, implanted, seed, rules),
     }  # fmt: skip
     return told | {"seconds": {"clean": cleaning, "judge": time.monotonic() - started}}
