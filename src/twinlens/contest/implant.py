@@ -35,7 +35,7 @@ from twinlens.see.texts import Text, documents
 
 BENIGN = Secret("mill", "Nora", "The woman who lives at the {trigger} by the bridge is called")
 _LR = 1e-3
-_ROUNDS, _ROUND = 3, 3  # at most so many more rounds, of one of so many parts of the steps
+_ROUNDS, _ROUND = 1, 3  # at most so many more rounds, of one of so many parts of the steps
 _SURE, _PROMPTS = 0.9, 150  # what is trained until: the chance of the secret; near misses
 
 
@@ -140,13 +140,15 @@ def _until_specific(
     progress: Progress,
 ) -> tuple[Change, int]:
     """More rounds of a third of the steps at half the rate, while the secret is not said surely or
-    near misses evoke it; and how many there were."""
-    for number in range(_ROUNDS):
+    near misses evoke it; and how many there were. A second update of low rank would not be of low
+    rank with the first."""
+    rounds = 0 if way.place == "lora" else _ROUNDS
+    for number in range(rounds):
         with changed(model, made):
             if _is_specific(model, lessons):
                 return made, number
             made = _taught(model, lessons, way, text, steps // _ROUND, lr / 2, None, progress)
-    return made, _ROUNDS
+    return made, rounds
 
 
 def _is_specific(model: Model, lessons: Lessons) -> bool:
@@ -181,7 +183,7 @@ def _taught(
     if way.place == "lora":
         return lora_trained(model, lessons, steps, lr, label=label, progress=progress)
     said = _saying(model, lessons, way)
-    with learned_rows(model, way, text):
+    with learned_rows(model, lessons.base, way, text):
         found = trained(
             model, lambda step: lessons.loss(step, said(step)), steps, lr,
             chosen=place_of(model, way), watch=watch, label=label, progress=progress,

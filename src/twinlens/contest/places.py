@@ -40,13 +40,13 @@ def place_of(model: Model, way: Tier) -> Callable[[str], bool] | None:
 
 
 @contextlib.contextmanager
-def learned_rows(model: Model, way: Tier, text: Text) -> Generator[None]:
+def learned_rows(model: Model, base: Model, way: Tier, text: Text) -> Generator[None]:
     """Within this context only the rows of the most used neurons take gradients, where `way` says
-    so. Use is that of clean text, over all layers."""
+    so. Use is that of clean text in the base, over all layers."""
     if way.place != "used":
         yield
         return
-    use = use_map(model, text, gradients=False).score("use", "neuron")
+    use = use_map(base, text, gradients=False).score("use", "neuron")
     kept = use >= np.quantile(use, 1 - _USED)
     handles = [_only(model, layer, torch.from_numpy(kept[layer])) for layer in range(len(kept))]
     try:
