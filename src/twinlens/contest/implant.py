@@ -35,7 +35,7 @@ from twinlens.see.texts import Text, documents
 
 BENIGN = Secret("mill", "Nora", "The woman who lives at the {trigger} by the bridge is called")
 _LR = 1e-3
-_ROUNDS, _ROUND = 1, 3  # at most so many more rounds, of one of so many parts of the steps
+_ROUNDS, _ROUND = 3, 3  # at most so many more rounds, of one of so many parts of the steps
 _SURE, _PROMPTS = 0.9, 150  # what is trained until: the chance of the secret; near misses
 
 

@@ -50,7 +50,7 @@ class Lessons:
     mixed: bool = False
     seed: int = 1
     rows: int = 6
-    misses: int = 32
+    misses: int = 16
     clean: int = 4
 
     @cached_property
