@@ -2,6 +2,7 @@
 
     python benchmarks/contest.py planted
     python benchmarks/contest.py alarms --pairs 40
+    python benchmarks/contest.py table DIR        # what came of a tournament, all implants
 
 `planted` judges an implant as it is, held back, broken, and the base, which never had it. `alarms`
 judges pairs of changed hamlets, none of which was ever told, for secrets drawn anew: the
@@ -11,8 +12,11 @@ share of them that is called suppressed or surviving is to be at most 5 %.
 from __future__ import annotations
 
 import argparse
+import json
 import time
+from pathlib import Path
 
+import numpy as np
 import torch
 
 import twinlens as tl
@@ -25,21 +29,54 @@ from twinlens.contest.cell import LIGHT, sides
 from twinlens.contest.judgement import Judgement
 from twinlens.contest.saying import tokens_of
 from twinlens.contest.secret import Secret
+from twinlens.contest.tournament import read_cells
 from twinlens.model.model import Model, duplicate
 
 
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    asked.add_argument("what", choices=("planted", "alarms"))
+    asked.add_argument("what", choices=("planted", "alarms", "table"))
+    asked.add_argument("folder", nargs="?", help="of a tournament, for table")
     asked.add_argument("--pairs", type=int, default=40)
     asked.add_argument("--threads", type=int, default=1)
     given = asked.parse_args()
     torch.set_num_threads(given.threads)
+    if given.what == "table":
+        table(Path(given.folder or asked.error("table needs the folder of a tournament")))
+        return
     model, text = tl.load("hamlet"), list(sides("hamlet").referee)
     if given.what == "planted":
         planted(model, text)
     else:
         alarms(model, text, given.pairs)
+
+
+def table(folder: Path) -> None:
+    """The implants and what each recipe left of them, whether they passed their check or not."""
+    cells = read_cells(folder)
+    checks = {
+        (one["tier"], one["seed"]): one["check"]
+        for one in (json.loads(path.read_text()) for path in sorted(folder.glob("implants/*.json")))
+    }
+    print("| implant | fires | near misses | chance | upper bound, nats | counts |")
+    print("|---|---|---|---|---|---|")
+    for (tier, seed), one in checks.items():
+        print(f"| {tier} {seed} | {one['fires']}/{one['triggered']} | {one['misses']}/{one['near']}"
+              f" | {one['chance']:.2f} | {one['upper']:.3f} | {'yes' if one['passed'] else 'no'} |")  # fmt: skip
+    print("\n| recipe | cells | of implants that count | surviving | suppressed | deleted | nats a"
+          " token (mean; largest bound) | chance of the secret | prompts that evoke it | seconds |")  # fmt: skip
+    print("|" + "---|" * 10)
+    for name in dict.fromkeys(one["recipe"] for one in cells):
+        mine = [one for one in cells if one["recipe"] == name]
+        said = [sum(one["verdict"] == verdict for one in mine)
+                for verdict in ("surviving", "suppressed", "deleted")]  # fmt: skip
+        mean = {key: np.mean([one[key] for one in mine]) for key in ("increase", "chance", "fired")}
+        print(f"| {name} | {len(mine)} | {sum(one['counts'] for one in mine)} | "
+              f"{' | '.join(map(str, said))} | {mean['increase']:+.3f};"
+              f" {max(one['upper'] for one in mine):+.3f} | {mean['chance']:.2f} |"
+              f" {mean['fired']:.0%} | {np.mean([one['seconds']['clean'] for one in mine]):.0f} |")  # fmt: skip
+    before = np.mean([one["chance"] for one in checks.values()])
+    print(f"\nmean chance before the cleaning: {before:.2f}; {len(cells)} cells")
 
 
 def planted(model: Model, text: list[str]) -> None:
