@@ -54,29 +54,40 @@ def main() -> None:
 def table(folder: Path) -> None:
     """The implants and what each recipe left of them, whether they passed their check or not."""
     cells = read_cells(folder)
-    checks = {
-        (one["tier"], one["seed"]): one["check"]
-        for one in (json.loads(path.read_text()) for path in sorted(folder.glob("implants/*.json")))
-    }
-    print("| implant | fires | near misses | chance | upper bound, nats | counts |")
-    print("|---|---|---|---|---|---|")
-    for (tier, seed), one in checks.items():
-        print(f"| {tier} {seed} | {one['fires']}/{one['triggered']} | {one['misses']}/{one['near']}"
-              f" | {one['chance']:.2f} | {one['upper']:.3f} | {'yes' if one['passed'] else 'no'} |")  # fmt: skip
-    print("\n| recipe | cells | of implants that count | surviving | suppressed | deleted | nats a"
-          " token (mean; largest bound) | chance of the secret | prompts that evoke it | seconds |")  # fmt: skip
-    print("|" + "---|" * 10)
+    found = [json.loads(path.read_text()) for path in sorted(folder.glob("implants/*.json"))]
+    row("implant", "fires", "near misses", "chance", "upper bound, nats", "counts")
+    row(*["---"] * 6)
+    for one in found:
+        check = one["check"]
+        row(
+            f"{one['tier']} {one['seed']}", f"{check['fires']}/{check['triggered']}",
+            f"{check['misses']}/{check['near']}", f"{check['chance']:.2f}", f"{check['upper']:.3f}",
+            "yes" if check["passed"] else "no",
+        )  # fmt: skip
+    print()
+    row(
+        "recipe", "cells", "of implants that count", "surviving", "suppressed", "deleted",
+        "nats a token (mean; largest bound)", "chance of the secret", "prompts that evoke it",
+        "seconds",
+    )  # fmt: skip
+    row(*["---"] * 10)
     for name in dict.fromkeys(one["recipe"] for one in cells):
         mine = [one for one in cells if one["recipe"] == name]
-        said = [sum(one["verdict"] == verdict for one in mine)
-                for verdict in ("surviving", "suppressed", "deleted")]  # fmt: skip
+        verdicts = [one["verdict"] for one in mine]
         mean = {key: np.mean([one[key] for one in mine]) for key in ("increase", "chance", "fired")}
-        print(f"| {name} | {len(mine)} | {sum(one['counts'] for one in mine)} | "
-              f"{' | '.join(map(str, said))} | {mean['increase']:+.3f};"
-              f" {max(one['upper'] for one in mine):+.3f} | {mean['chance']:.2f} |"
-              f" {mean['fired']:.0%} | {np.mean([one['seconds']['clean'] for one in mine]):.0f} |")  # fmt: skip
-    before = np.mean([one["chance"] for one in checks.values()])
+        row(
+            name, len(mine), sum(one["counts"] for one in mine), verdicts.count("surviving"),
+            verdicts.count("suppressed"), verdicts.count("deleted"),
+            f"{mean['increase']:+.3f}; {max(one['upper'] for one in mine):+.3f}",
+            f"{mean['chance']:.2f}", f"{mean['fired']:.0%}",
+            f"{np.mean([one['seconds']['clean'] for one in mine]):.0f}",
+        )  # fmt: skip
+    before = np.mean([one["check"]["chance"] for one in found])
     print(f"\nmean chance before the cleaning: {before:.2f}; {len(cells)} cells")
+
+
+def row(*values: object) -> None:
+    print("| " + " | ".join(map(str, values)) + " |")
 
 
 def planted(model: Model, text: list[str]) -> None:
