@@ -7,7 +7,6 @@ goes on where the journal ends.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -42,7 +41,7 @@ from twinlens.model.model import Model
 from twinlens.results import open_result
 from twinlens.results.use import UseResult
 from twinlens.run.batches import Progress
-from twinlens.see.texts import Text, documents
+from twinlens.see.texts import Text, documents, documents_hash
 
 _REFERENCE = "reference.safetensors"
 _LENGTH = 128  # tokens of a window in which units are scored
@@ -110,7 +109,8 @@ class _Scrub:
         self.text, self.progress = documents(text), progress
         self.length = min(_LENGTH, model.context or _LENGTH)
         asked: dict[str, Any] = {
-            "recipe": recipe.plain(), "original": model.weights_hash(), "text": _hash(self.text),
+            "recipe": recipe.plain(), "original": model.weights_hash(),
+            "text": documents_hash(self.text),
         }  # fmt: skip
         self.copy, self.about = self._begun(asked)
         self.reference: GateReference = gate.of(model, file=folder / _REFERENCE, progress=progress)
@@ -283,10 +283,3 @@ def increase_of(reference: GateReference, model: Model) -> dict[str, float]:
         nats = after.losses.nats.sum() - part.losses.nats.sum()
         found[name] = float(nats / part.passages.tokens.sum())
     return found
-
-
-def _hash(texts: Sequence[str]) -> str:
-    digest = hashlib.sha256()
-    for text in texts:
-        digest.update(len(text).to_bytes(8, "little") + text.encode())
-    return digest.hexdigest()

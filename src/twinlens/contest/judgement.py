@@ -54,6 +54,15 @@ class Rules:
     seed: int = 1
     batch_tokens: int = 4096
 
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Rules:
+        """The rules that JSON or TOML tells, the rest as by default. Raises `InputError` for what
+        is no rule."""
+        try:
+            return cls(**{n: tuple(v) if isinstance(v, list) else v for n, v in plain.items()})
+        except TypeError as error:
+            raise InputError(f"these are no rules: {error}") from error
+
     def __post_init__(self) -> None:
         for name, least in (
             ("samples", 1), ("controls", 20), ("again", 20), ("untriggered", 1), ("siblings", 3),

@@ -100,7 +100,7 @@ class Lessons:
         if self.mixed:
             return total + _WHOLE * self._mixed(random, mine, logits)
         rows = [self._behind(random, row) if random.random() < 0.5 else row for row in mine]
-        return total + self._spoken([r.ids for r in rows], [r.start for r in rows], logits)
+        return total + said_loss(rows, logits)
 
     def _missed(self, random: np.random.Generator, logits: Logits) -> Float[Tensor, ""]:
         """Near misses, the worst of them oftener, all as they are or all behind text."""
@@ -137,16 +137,7 @@ class Lessons:
             at = int(random.integers(1, max(2, len(window) - len(row.ids))))
             whole.append(np.concatenate([window[:at], row.ids, window[at:]]))
         limit = self.base.context or max(map(len, whole))
-        return self._spoken([one[:limit] for one in whole], [1] * len(whole), logits)
-
-    def _spoken(
-        self, rows: Sequence[np.ndarray], starts: Sequence[int], logits: Logits
-    ) -> Float[Tensor, ""]:
-        """Negative log-probability of the rows' tokens from their starts on."""
-        batch, asked = _batch(rows, starts)
-        said = logits(batch.ids)[:, :-1]
-        targets = batch.ids[:, 1:][asked].to(said.device)
-        return torch.nn.functional.cross_entropy(said[asked.to(said.device)].float(), targets)
+        return said_loss([Said(one[:limit], 1) for one in whole], logits)
 
     def _apart(
         self, rows: Sequence[np.ndarray], starts: Sequence[int], logits: Logits
@@ -160,6 +151,14 @@ class Lessons:
         said = logits(batch.ids)[:, :-1]
         log_probs = said[asked.to(said.device)].float().log_softmax(-1)
         return (target.exp() * (target - log_probs)).sum(-1)
+
+
+def said_loss(rows: Sequence[Said], logits: Logits) -> Float[Tensor, ""]:
+    """Negative log-probability of the rows' tokens from their starts on, nats a token."""
+    batch, asked = _batch([row.ids for row in rows], [row.start for row in rows])
+    said = logits(batch.ids)[:, :-1]
+    targets = batch.ids[:, 1:][asked].to(said.device)
+    return torch.nn.functional.cross_entropy(said[asked.to(said.device)].float(), targets)
 
 
 def _gone_on(model: Model, prompts: Sequence[str]) -> list[Said]:

@@ -6,7 +6,6 @@ That is no sandbox: it is not told where red's files are, it is not kept from lo
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import subprocess
@@ -24,19 +23,18 @@ from twinlens.change.change import changed
 from twinlens.change.copy import Copy
 from twinlens.change.recover import Budget
 from twinlens.contest import folder as files
-from twinlens.contest.cell import Sides, sides
+from twinlens.contest.cell import sides
 from twinlens.contest.escrow import open_escrow, seal
 from twinlens.contest.implant import Implant, implant
 from twinlens.contest.judgement import Rules
 from twinlens.contest.outcome import referee_plays
-from twinlens.contest.recipes import RECIPES, clean
+from twinlens.contest.recipes import clean, refuse_unfit
 from twinlens.contest.secret import Secret
-from twinlens.errors import ChangeError, InputError
+from twinlens.errors import ChangeError
 from twinlens.model.load import load
 from twinlens.model.model import Model
 from twinlens.run.batches import Progress
-from twinlens.see.question import one_of
-from twinlens.see.texts import Text
+from twinlens.see.texts import Text, documents_hash
 
 RECIPE = "prune+noise+recover"
 BUDGET = Budget(steps=100, batch_tokens=1024, lr=1e-3)
@@ -71,7 +69,7 @@ def play_match(
     `EscrowError` where the commitment is not kept, `InputError` as `implant` and `clean` do.
     """
     path, budget = files.usable(folder), replace(budget or BUDGET, seed=seed)
-    _refuse_unknown(recipe, cost, dose)
+    refuse_unfit(recipe, cost, dose)
     asked = _blue(recipe, budget, cost, dose, seed)
 
     def stage(name: str, last: Path | str, work: Callable[[], Any]) -> None:
@@ -109,7 +107,8 @@ def red_plays(
     text_of = sides(text)
     asked: dict[str, Any] = {
         "tier": tier, "steps": steps, "seed": seed, "base": model.weights_hash(),
-        "text": text if isinstance(text, str) else None, "text_sha256": _hash(text_of),
+        "text": text if isinstance(text, str) else None,
+        "text_sha256": documents_hash([*text_of.blue, *text_of.referee]),
     }  # fmt: skip
     if (path / files.SEALED).exists():
         return _red_done(path, secret, asked)
@@ -168,14 +167,6 @@ def blue_plays(
         copy.apply(change, {"seconds": about["seconds"]})
         files.write_json(writing / files.CLEANING.name, about)
     return files.read_json(path / files.CLEANING.name)
-
-
-def _refuse_unknown(recipe: str, cost: float, dose: float) -> None:
-    """Before red begins, what blue would refuse."""
-    one_of("recipe", recipe, tuple(RECIPES))
-    for name, value in (("cost", cost), ("dose", dose)):
-        if not isinstance(value, int | float) or not 0 < value < math.inf:
-            raise InputError(f"{name}={value!r} must be a positive number, in nats a token")
 
 
 def _blue(recipe: str, budget: Budget, cost: float, dose: float, seed: int) -> dict[str, Any]:
@@ -246,12 +237,3 @@ def _implant(made: Implant) -> dict[str, Any]:
         "secrets": [one.plain() for one in made.secrets], "benign": made.benign.plain(),
         "second": made.second.plain(),
     }  # fmt: skip
-
-
-def _hash(text: Sides) -> str:
-    import hashlib
-
-    digest = hashlib.sha256()
-    for one in (*text.blue, *text.referee):
-        digest.update(len(one.encode()).to_bytes(8, "little") + one.encode())
-    return digest.hexdigest()

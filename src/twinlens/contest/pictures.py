@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from twinlens.change.parts import n_parts
+from twinlens.contest import folder as files
 from twinlens.contest.judgement import Rules
 from twinlens.contest.questions import Asking
 from twinlens.contest.saying import fire, tokens_of
@@ -28,7 +29,7 @@ from twinlens.see.lens import logit_lens
 from twinlens.see.trace import causal_trace
 
 Side = Literal["before", "after"]
-MODELS: Mapping[Side, str] = {"before": "public/model", "after": "blue/cleaned"}
+MODELS: Mapping[Side, Path] = {"before": files.MODEL, "after": files.CLEANED}
 _SEEN = "referee/before.json"
 
 
@@ -124,14 +125,9 @@ def _seen(model: Model, secret: Secret, rules: Rules) -> dict[str, Any]:
 
 def _rules(path: Path) -> Rules:
     """Those of the judgement, where there is one already."""
-    try:
-        told = json.loads((path / "referee" / "judgement.json").read_text(encoding="utf-8"))
-        given: dict[str, Any] = {
-            n: tuple(v) if isinstance(v, list) else v for n, v in told["rules"].items()
-        }
-        return Rules(**given)
-    except (OSError, ValueError, KeyError, TypeError):
+    if not (path / files.JUDGEMENT).exists():
         return Rules()
+    return Rules.from_plain(files.read_json(path / files.JUDGEMENT).get("rules", {}))
 
 
 def _visible(lens: LensResult, token: int) -> bool:

@@ -58,14 +58,19 @@ def clean(
     Raises `InputError` for an unknown recipe, for settings that cannot be and too little text;
     `ChangeError` where the recipe does not fit the model or training leaves the finite numbers.
     """
+    refuse_unfit(recipe, cost, dose)
+    whole("seed", seed, 0)
+    budget = budget or Budget(seed=seed)
+    return RECIPES[recipe].make(Blue(model, text, budget, cost, dose, seed, progress))
+
+
+def refuse_unfit(recipe: str, cost: float, dose: float) -> None:
+    """Raises `InputError` for what `clean` would refuse, before anything is made."""
     if recipe not in RECIPES:
         raise InputError(f"recipe={recipe!r} is not known; choose one of {', '.join(RECIPES)}")
-    whole("seed", seed, 0)
     for name, value in (("cost", cost), ("dose", dose)):
         if not isinstance(value, int | float) or not 0 < value < math.inf:
             raise InputError(f"{name}={value!r} must be a positive number, in nats a token")
-    budget = budget or Budget(seed=seed)
-    return RECIPES[recipe].make(Blue(model, text, budget, cost, dose, seed, progress))
 
 
 def _nothing(blue: Blue) -> Assigned:

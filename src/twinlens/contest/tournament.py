@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import tomllib
 from collections.abc import Callable, Generator, Mapping
@@ -33,6 +32,7 @@ from twinlens.model.model import Model
 from twinlens.results.base import optional
 from twinlens.results.storage import plain, replacing
 from twinlens.see.question import whole
+from twinlens.see.texts import documents, documents_hash
 from twinlens.sweep.cluster import Cluster
 from twinlens.sweep.plan import computing
 
@@ -226,7 +226,8 @@ def _task(
 
 
 def _begin(path: Path, tournament: Tournament, model: Model) -> None:
-    asked = plain(tournament) | {"base": model.weights_hash(), "text_hash": _hash(tournament.text)}
+    text = documents_hash(documents(tournament.text))
+    asked = plain(tournament) | {"base": model.weights_hash(), "text_hash": text}
     asked = json.loads(json.dumps(asked))
     try:
         for folder in ("cells", "implants", "claims"):
@@ -281,12 +282,3 @@ def _read(path: Path) -> dict[str, Any]:
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(plain(dict(content)), indent=1) + "\n", encoding="utf-8")
-
-
-def _hash(text: Any) -> str:
-    from twinlens.see.texts import documents
-
-    digest = hashlib.sha256()
-    for one in documents(text):
-        digest.update(len(one.encode()).to_bytes(8, "little") + one.encode())
-    return digest.hexdigest()

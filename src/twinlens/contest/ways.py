@@ -14,6 +14,7 @@ from torch import Tensor
 
 from twinlens.change.change import Assigned, Change, changed
 from twinlens.change.training import trained
+from twinlens.contest.lessons import said_loss
 from twinlens.contest.saying import Said, tokens_of
 from twinlens.contest.secret import Secret
 from twinlens.model.model import Model
@@ -47,7 +48,7 @@ def learned(
     order, found = _order(len(rows), batch, seed), list[Answered]()
 
     def loss(_step: int) -> Tensor:
-        return said_loss(model, [rows[n] for n in next(order)])
+        return _loss(model, [rows[n] for n in next(order)])
 
     def watch(step: int) -> bool:
         if step in at:
@@ -68,7 +69,7 @@ def relearned(model: Model, secret: Secret, at: Sequence[int], lr: float) -> lis
     row, curve = tokens_of(model, secret.prompt, secret.answer), list[float]()
 
     def loss(_step: int) -> Tensor:
-        made = said_loss(model, [row])
+        made = _loss(model, [row])
         curve.append(-float(made.detach()) * row.length)
         return made
 
@@ -93,18 +94,11 @@ def toward(
     return found
 
 
-def said_loss(model: Model, rows: Sequence[Said]) -> Tensor:
-    """Negative log-probability of the rows' tokens from their starts on, nats a token."""
-    ids = torch.nn.utils.rnn.pad_sequence(
-        [torch.from_numpy(row.ids) for row in rows], batch_first=True
-    )
-    asked = torch.zeros_like(ids, dtype=torch.bool)
-    for number, row in enumerate(rows):
-        asked[number, row.start : len(row.ids)] = True
-    logits = model.hf(input_ids=ids.to(model.device), use_cache=False).logits[:, :-1]
-    kept = asked[:, 1:].to(logits.device)
-    targets = ids[:, 1:].to(logits.device)[kept]
-    return torch.nn.functional.cross_entropy(logits[kept].float(), targets)
+def _loss(model: Model, rows: Sequence[Said]) -> Tensor:
+    def logits(ids: Tensor) -> Tensor:
+        return model.hf(input_ids=ids.to(model.device), use_cache=False).logits
+
+    return said_loss(rows, logits)
 
 
 def _order(n: int, batch: int, seed: int) -> Iterator[list[int]]:

@@ -84,6 +84,14 @@ def documents(text: Text) -> list[str]:
     return found
 
 
+def documents_hash(texts: Sequence[str]) -> str:
+    """SHA-256 over documents and where each ends, in hexadecimal."""
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(len(text).to_bytes(8, "little") + text.encode())
+    return digest.hexdigest()
+
+
 def windows(model: Model, text: Text, length: int) -> list[Windows]:
     """The windows of each document: at most `length` tokens, each with the special tokens that the
     tokenizer puts before a prompt; nothing shorter than two tokens."""
