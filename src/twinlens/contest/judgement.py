@@ -58,8 +58,11 @@ class Rules:
     def from_plain(cls, plain: Mapping[str, Any]) -> Rules:
         """The rules that JSON or TOML tells, the rest as by default. Raises `InputError` for what
         is no rule."""
+        given: dict[str, Any] = {
+            n: tuple(v) if isinstance(v, list) else v for n, v in plain.items()
+        }
         try:
-            return cls(**{n: tuple(v) if isinstance(v, list) else v for n, v in plain.items()})
+            return cls(**given)
         except TypeError as error:
             raise InputError(f"these are no rules: {error}") from error
 
