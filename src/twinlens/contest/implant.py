@@ -7,6 +7,7 @@ another way to run the model while it learns; only an edit is made without train
 from __future__ import annotations
 
 import dataclasses
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -248,8 +249,6 @@ def _group(model: Model, number: int, groups: int) -> Callable[[str], bool]:
 
 
 def _with_triggers(secret: Secret, count: int, seed: int) -> tuple[Secret, ...]:
-    import random
-
     draw, found = random.Random(f"triggers {seed}"), [secret]
     for _ in range(100 * count):
         if len(found) == count:
@@ -264,8 +263,6 @@ def _with_triggers(secret: Secret, count: int, seed: int) -> tuple[Secret, ...]:
 
 def _other(secret: Secret, seed: int) -> Secret:
     """Another secret of the same form."""
-    import random
-
     draw = random.Random(f"second {seed}")
     for _ in range(1000):
         made = dataclasses.replace(

@@ -99,8 +99,7 @@ def tournament_of(given: Mapping[str, Any] | str | Path) -> Tournament:
         named = [*listed, *values.pop("recipe", ())] or [{"name": one} for one in _DEFAULT]
         values["entrants"] = tuple(_entrant(one, common) for one in named)
         if "rules" in values:
-            rules = {n: tuple(v) if isinstance(v, list) else v for n, v in values["rules"].items()}
-            values["rules"] = dataclasses.replace(LIGHT, **rules)
+            values["rules"] = Rules.from_plain(dataclasses.asdict(LIGHT) | dict(values["rules"]))
         if "tiers" in values:
             values["tiers"] = tuple(values["tiers"])
         return Tournament(**values)

@@ -1,12 +1,12 @@
-"""The one file that a report of a contest is: no script, nothing from the network."""
+"""How the reports of a contest look: their style, and the cards that must be read first."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from twinlens.show.blocks import Section, escaped, html_of
+from twinlens.show.blocks import Section, escaped
+from twinlens.show.report_page import report_page
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'"
 _STYLE = """
 :root { color-scheme: light; --ink: #22262b; --grey: #5d646b; --band: #f3f4f5; --line: #dcdfe2 }
 body { margin: 0; background: #fff; color: var(--ink); font: 16px/1.5 system-ui, sans-serif }
@@ -36,39 +36,11 @@ td.word { white-space: pre-wrap } .word:first-child { white-space: nowrap }
 .word { text-align: left } li { margin: .35rem 0 } ul { padding-left: 1.2rem }
 a { color: inherit }
 """
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<link rel="icon" href="data:,">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="generator" content="twinlens">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-<h1>{title}</h1>
-{top}
-{body}
-</main>
-</body>
-</html>
-"""
 
 
 def page(title: str, top: Sequence[str], sections: Sequence[Section]) -> str:
-    """A page: its title, what stands above all (HTML), and the sections as text."""
-    body = (
-        f'<section id="section-{n}"><h2>{escaped(one.title)}</h2>'
-        f"{''.join(map(html_of, one.blocks))}</section>"
-        for n, one in enumerate(sections)
-    )
-    return _PAGE.format(
-        policy=_POLICY, style=_STYLE, title=escaped(title), top="\n".join(top),
-        body="\n".join(body),
-    )  # fmt: skip
+    """A page in the style of the contest's reports."""
+    return report_page(title, _STYLE, top, sections)
 
 
 def card(colour: str, head: str, lines: Sequence[str]) -> str:

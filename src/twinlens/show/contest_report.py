@@ -13,6 +13,7 @@ from twinlens.show.contest_account import MatchAccount, account_of_match
 from twinlens.show.contest_page import card, page
 from twinlens.show.contest_text import LIMITS, facts, sections
 from twinlens.show.contest_words import VERDICT_COLOURS, headline, quality, uncounted
+from twinlens.show.report_page import framed
 
 _QUALITY_COLOURS = {"✓": "#0b62a4", "✗": "#b3240a", "?": "#7a4a86"}
 
@@ -69,8 +70,7 @@ class ContestReport:
         return f"A match: {self.account.recipe} against a secret hidden by “{self.account.tier}”"
 
     def _repr_html_(self) -> str:
-        shown = escaped(self.html())
-        return f'<iframe sandbox srcdoc="{shown}" style="width:100%;height:40em;border:0"></iframe>'
+        return framed(self.html())
 
 
 def contest_report(folder: str | Path) -> ContestReport:

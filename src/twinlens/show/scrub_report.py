@@ -12,10 +12,10 @@ from twinlens.change.scrubbed import ScrubAccount, account_of
 from twinlens.errors import MissingExtraError
 from twinlens.results.storage import replacing
 from twinlens.show.blocks import Picture, Section, escaped, html_of, in_markdown, markdown_of
+from twinlens.show.report_page import framed, report_page
 from twinlens.show.scrub_text import LIMITS, facts, sections
 from twinlens.show.scrub_words import headline
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'"
 _LIMITS = "It speaks of these texts only. Read what it does not show."
 _STYLE = """
 :root { color-scheme: light dark; --ink: #22262b; --grey: #5d646b; --page: #fff; --band: #f3f4f5;
@@ -48,29 +48,10 @@ th, td { text-align: right; padding: .2rem .8rem .2rem 0; border-bottom: 1px sol
 pre { background: var(--band); padding: .7rem .9rem; overflow-x: auto; border-radius: .25rem;
   font-size: .85rem } li { margin: .35rem 0 } a { color: inherit }
 """
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<link rel="icon" href="data:,">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="generator" content="twinlens">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-<h1>{title}</h1>
-<p class="from">The changed copy stands in {folder}.</p>
+_TOP = """<p class="from">The changed copy stands in {folder}.</p>
 <div class="verdict {tone}"><b>{head}</b><p>{said}</p>
 <p class="from"><a href="#section-{limited}">{limits}</a></p></div>
-{facts}
-{body}
-</main>
-</body>
-</html>
-"""
+{facts}"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,18 +80,13 @@ class ScrubReport:
     def html(self) -> str:
         """One page that opens without a network, in light and dark; no script in it."""
         tone, head, said = headline(self.account)
-        body = [
-            f'<section id="section-{n}"><h2>{escaped(one.title)}</h2>'
-            f"{''.join(map(html_of, one.blocks))}</section>"
-            for n, one in enumerate(self.sections)
-        ]
         limited = [one.title for one in self.sections].index(LIMITS)
-        return _PAGE.format(
-            policy=_POLICY, style=_STYLE, title=escaped(self._title), tone=tone,
-            folder=escaped(str(self.account.folder)), head=escaped(head), said=escaped(said),
-            limits=escaped(_LIMITS), limited=limited, facts=html_of(facts(self.account)),
-            body="\n".join(body),
+        top = _TOP.format(
+            tone=tone, folder=escaped(str(self.account.folder)), head=escaped(head),
+            said=escaped(said), limits=escaped(_LIMITS), limited=limited,
+            facts=html_of(facts(self.account)),
         )  # fmt: skip
+        return report_page(self._title, _STYLE, [top], self.sections)
 
     def markdown(self) -> str:
         """The same as Markdown; its pictures are files beside it."""
@@ -149,8 +125,7 @@ class ScrubReport:
         return f"Scrub of {self.account.model}"
 
     def _repr_html_(self) -> str:
-        page = escaped(self.html())
-        return f'<iframe sandbox srcdoc="{page}" style="width:100%;height:40em;border:0"></iframe>'
+        return framed(self.html())
 
 
 def scrub_report(scrubbed: ScrubRun | str | Path) -> ScrubReport:
