@@ -11,7 +11,7 @@ from tests.contest.knowing import TEXT, knowing
 from twinlens.change.recover import Budget
 from twinlens.contest.blue import Blue
 from twinlens.contest.chain import lowest_first, ranks_within
-from twinlens.contest.cleaning import cleaned, noised, pruned, use_of
+from twinlens.contest.cleaning import cleaned, use_of
 from twinlens.errors import InputError
 
 FEW = Budget(steps=8, batch_tokens=128, length=32, lr=1e-3)
@@ -33,7 +33,7 @@ def _row(tensors, part):
 
 
 def test_the_least_used_neurons_go_and_one_more_than_the_finest_step_would_cost_more(blue, model):
-    told = pruned(blue).plain()["steps"][0]
+    told = cleaned(blue, ["prune"]).plain()["steps"][0]
     names = [name for name, _ in use_of(blue, blue.shown).ranked("use")]
     count = len(told["parts"])
     assert told["parts"] == names[:count]
@@ -44,10 +44,13 @@ def test_the_least_used_neurons_go_and_one_more_than_the_finest_step_would_cost_
 
 
 def test_other_scores_rank_otherwise(blue):
-    by = {name: pruned(blue, name).plain()["steps"][0]["parts"] for name in ("use", "effect")}
+    by = {
+        name: cleaned(blue, ["prune"], by=name).plain()["steps"][0]["parts"]
+        for name in ("use", "effect")
+    }
     assert by["use"] != by["effect"]
     with pytest.raises(InputError, match="beauty"):
-        pruned(blue, "beauty")
+        cleaned(blue, ["prune"], by="beauty")
 
 
 def test_each_step_works_on_what_the_one_before_left(blue, model):
@@ -79,7 +82,7 @@ def test_recovery_makes_up_for_a_dose_and_what_is_pruned_stays_pruned(blue, mode
 
 def test_noise_takes_what_the_cost_allows(model):
     scales = [
-        noised(Blue(model, TEXT, FEW, cost=cost)).plain()["steps"][0]["scale"]
+        cleaned(Blue(model, TEXT, FEW, cost=cost), ["noise"]).plain()["steps"][0]["scale"]
         for cost in (0.001, 0.01, 0.1)
     ]
     assert scales == sorted(set(scales))

@@ -7,6 +7,7 @@ these first, in either order, and what clean text does need is trained back.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from twinlens.change.change import Assigned, Change
 from twinlens.change.noise import WeightNoise
@@ -22,40 +23,29 @@ from twinlens.see.texts import Text
 _SUBTLE, _WILD = 1e-3, 2.0  # noise, relative to a matrix' own deviation
 
 
-def cleaned(blue: Blue, steps: Sequence[str], recover: bool = False) -> Assigned:
+def cleaned(
+    blue: Blue, steps: Sequence[str], recover: bool = False, *, by: str = "use"
+) -> Assigned:
     """What the steps ("prune", "noise") do one after the other, each to the model as those before
     it leave it, as one `Change`.
 
     Without training all together cost at most `blue.cost` nats a token on the held-out text, each
     step an equal part; with `recover` it is `blue.dose`, and behind the last step the model is
-    trained towards what it was (`tl.recover`, the whole budget). Raises `InputError` for a step
-    that is not known, and for none.
+    trained towards what it was (`tl.recover`, the whole budget). "prune" takes the neurons of the
+    lowest score `by` (`UseResult.score`) on clean text. Raises `InputError` for a step or a score
+    that is not known, and for no step.
     """
-    unknown = [step for step in steps if step not in STEPS]
-    if isinstance(steps, str) or unknown or not steps:
-        raise InputError(f"steps={steps!r} must be a list of some of: {', '.join(STEPS)}")
+    known: Mapping[str, Callable[[Blue, float], Change]] = {
+        "prune": partial(_prune, by=by), "noise": _noise,
+    }  # fmt: skip
+    if isinstance(steps, str) or not steps or any(step not in known for step in steps):
+        raise InputError(f"steps={steps!r} must be a list of some of: {', '.join(known)}")
     whole = blue.dose if recover else blue.cost
-    made = [_until(name, whole * (n + 1) / len(steps)) for n, name in enumerate(steps)]
+    made: list[Step] = [
+        partial(known[name], limit=whole * (n + 1) / len(steps)) for n, name in enumerate(steps)
+    ]
     told = {"kind": "cleaning", "recipe": "+".join(steps), "within": whole}
     return in_a_row(blue, [*made, recovering(blue)] if recover else made, told)
-
-
-def pruned(blue: Blue, by: str = "use", recover: bool = False) -> Assigned:
-    """The neurons of the lowest score on clean text (`UseResult.score`) set to zero: as many as
-    `blue.cost` allows, or, with recovery behind it, `blue.dose` (nats a token).
-
-    Raises `InputError` for an unknown score.
-    """
-    whole = blue.dose if recover else blue.cost
-    steps: list[Step] = [lambda now: _prune(now, whole, by)]
-    told = {"kind": "cleaning", "recipe": "prune", "by": by, "within": whole}
-    return in_a_row(blue, [*steps, recovering(blue)] if recover else steps, told)
-
-
-def noised(blue: Blue, recover: bool = False) -> Assigned:
-    """Gaussian noise on every matrix (`WeightNoise`), of a scale between 0.001 and 2: as much as
-    `blue.cost` allows, or, with recovery behind it, `blue.dose` (nats a token)."""
-    return cleaned(blue, ["noise"], recover)
 
 
 def use_of(blue: Blue, text: Text, gradients: bool = False) -> UseResult:
@@ -67,7 +57,7 @@ def use_of(blue: Blue, text: Text, gradients: bool = False) -> UseResult:
     )  # fmt: skip
 
 
-def _prune(blue: Blue, limit: float, by: str = "use") -> Silence:
+def _prune(blue: Blue, limit: float, by: str) -> Silence:
     scores = use_of(blue, blue.shown, by == "effect").score(by)
     return silenced(blue, lowest_first(scores), limit, {"by": by})
 
@@ -78,11 +68,3 @@ def _noise(blue: Blue, limit: float) -> WeightNoise:
 
     scale, _ = blue.strongest(of, _SUBTLE, _WILD, limit)
     return of(scale)
-
-
-def _until(name: str, limit: float) -> Step:
-    return lambda blue: STEPS[name](blue, limit)
-
-
-STEPS: Mapping[str, Callable[[Blue, float], Change]] = {"prune": _prune, "noise": _noise}
-"""What a step does until the model costs so many nats a token more than it did at first."""

@@ -149,10 +149,12 @@ def read_cells(folder: str | Path) -> list[dict[str, Any]]:
 def read_about(folder: str | Path) -> dict[str, Any]:
     """What is played in a folder. Raises `RunFolderError` where it is no tournament."""
     path = Path(folder).expanduser() / _FILE
+    if not path.is_file():
+        raise RunFolderError(f"{path.parent} is no folder of a tournament: it has no {_FILE}")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RunFolderError(f"{path.parent} is no folder of a tournament: {error}") from error
+        raise RunFolderError(f"{path} cannot be read: {error}") from error
 
 
 def _unit(
