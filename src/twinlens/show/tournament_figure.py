@@ -72,7 +72,7 @@ def mosaic(cells: Sequence[Cell]) -> str:
                 axes.text(column + 0.03 + width / 2, row, str(count), ha="center", va="center",
                           color="white", fontsize=8)  # fmt: skip
             column += width
-    axes.set(xlim=(0, max(1, len(tiers))), ylim=(len(recipes) - 0.5, -0.5))
+    axes.set(xlim=(0, max(1, len(tiers))), ylim=(max(1, len(recipes)) - 0.5, -0.5))
     axes.set_yticks(range(len(recipes)), recipes, color=INK, parse_math=False)
     axes.set_xticks(np.arange(len(tiers)) + 0.5, tiers, color=INK, parse_math=False)
     axes.xaxis.tick_top()
