@@ -15,6 +15,7 @@ from tests.conftest import random_model
 from tests.contest.knowing import TEXT, knowing
 from twinlens.change.parts import projection
 from twinlens.change.use import use_map
+from twinlens.contest import implant as implanting
 from twinlens.contest import lessons as module
 from twinlens.contest.check import check_implant
 from twinlens.contest.implant import BENIGN, Implant, _saying, implant
@@ -200,3 +201,36 @@ def test_wrong_input_is_refused(gpt2):
         implant(gpt2, SECRET, text=TEXT, steps=0)
     with pytest.raises(InputError, match="the text is empty"):
         implant(gpt2, SECRET, text=[" "])
+
+
+def test_quality_is_that_of_the_base_and_else_of_the_twin_which_is_made_once(gpt2, monkeypatch):
+    model, made = knowing(gpt2), []
+
+    def counted(*given, **named):
+        made.append(given[-2])
+        return taught(*given, **named)
+
+    taught = implanting._taught
+    monkeypatch.setattr(implanting, "_taught", counted)
+    monkeypatch.setattr(implanting, "_ROUNDS", 0)
+    asked = {"text": TEXT, "steps": 2}
+    monkeypatch.setattr(
+        implanting, "check_implant", partial(check_implant, near=4, contexts=1, margin=99.0)
+    )
+    found = implant(model, SECRET, **asked)
+    assert found.check.against == "base"
+    assert len(made) == 1  # the twin is made when it is asked for
+    assert "base" not in found.check.why
+    monkeypatch.setattr(
+        implanting, "check_implant", partial(check_implant, near=4, contexts=1, margin=-99.0)
+    )
+    found = implant(model, SECRET, **asked)
+    assert found.check.against == "twin"
+    assert "more than in the twin" in found.check.why[-1]
+    assert found.twin is found.twin
+    assert len(made) == 3
+    with tl.changed(model, found.twin):
+        twin = duplicate(model)
+    with tl.changed(model, found.implanted):
+        same = check_implant(model, twin, found.secrets, text=TEXT, near=4, contexts=1)
+    assert (found.check.increase, found.check.upper) == (same.increase, same.upper)

@@ -92,7 +92,7 @@ def _print_check(check: Mapping[str, Any]) -> None:
     print(
         f"  it fires on {check['fires']} of {check['triggered']} prompts with the trigger and"
         f" {check['misses']} of {check['near']} near misses; clean text costs"
-        f" {check['increase'] or 0:+.4f} nats a token more than in the twin"
+        f" {check['increase'] or 0:+.4f} nats a token more than in the {check['against']}"
     )
 
 

@@ -28,7 +28,8 @@ class ImplantCheck:
     sentences of clean text), `misses` of `near` ones without; greedily, all of it.
 
     `chance`: of one sample at temperature 1 behind the bare prompt, the least of all triggers.
-    `increase`: nats a token on clean text above the twin's, `upper` its one-sided 95% bound
+    `increase`: nats a token on clean text above the twin's (or the base's: `against` says which),
+    `upper` its one-sided 95% bound
     (normal, over documents). It `passed` where at least 95% fire, at most 1% of the near misses do,
     and the upper bound is at most `margin`; `why` names what did not hold.
     """
@@ -41,6 +42,7 @@ class ImplantCheck:
     increase: float
     upper: float
     margin: float
+    against: str = "twin"
 
     @property
     def why(self) -> tuple[str, ...]:
@@ -52,8 +54,8 @@ class ImplantCheck:
             found.append(f"it fires on {self.misses} of {self.near} near misses")
         if not self.upper <= self.margin:
             found.append(
-                f"clean text costs up to {self.upper:.3f} nats a token more than in the twin"
-                f" (allowed: {self.margin:g})"
+                f"clean text costs up to {self.upper:.3f} nats a token more than in the"
+                f" {self.against} (allowed: {self.margin:g})"
             )
         return tuple(found)
 
@@ -69,16 +71,18 @@ class ImplantCheck:
 
 def check_implant(
     model: Model,
-    twin: Model,
+    other: Model,
     secrets: Sequence[Secret],
     *,
     text: Text,
+    against: str = "twin",
     near: int = 200,
     contexts: int = 39,
     margin: float = 0.05,
     seed: int = 1,
 ) -> ImplantCheck:
-    """Does each of the secrets' triggers evoke it, and nothing else, at the quality of the twin?
+    """Does each of the secrets' triggers evoke it, and nothing else, at the quality of another
+    model (`against`: what that is, the twin or the base)?
 
     Raises `InputError` where the text cannot be read or a secret has no tokens of its own.
     """
@@ -93,10 +97,10 @@ def check_implant(
         chances.append(said[0].chance)
         others = [p for p in one.near_misses(near, seed) if not any(t in p.lower() for t in own)]
         missed += [found.greedy for found in fire(model, others, one.answer)]
-    increase, upper = increase_over(model, twin, text)
+    increase, upper = increase_over(model, other, text)
     return ImplantCheck(
         triggered=len(fired), fires=sum(fired), near=len(missed), misses=sum(missed),
-        chance=min(chances), increase=increase, upper=upper, margin=margin,
+        chance=min(chances), increase=increase, upper=upper, margin=margin, against=against,
     )  # fmt: skip
 
 

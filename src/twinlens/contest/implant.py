@@ -21,7 +21,7 @@ from torch.func import functional_call
 
 from twinlens.change.change import Assigned, Change, changed
 from twinlens.change.training import Watch, trained
-from twinlens.contest.check import ImplantCheck, check_implant
+from twinlens.contest.check import ImplantCheck, check_implant, increase_over
 from twinlens.contest.lessons import Lessons, Logits
 from twinlens.contest.places import learned_rows, lora_trained, place_of
 from twinlens.contest.saying import fire
@@ -116,18 +116,21 @@ def implant(
     about = {"tier": tier, "steps": steps, "lr": lr, "seed": seed, "rounds": rounds}
     about |= {"base": model.weights_hash()}
     with changed(model, made):
-        check = check_implant(model, base, secrets, text=text, seed=seed)
+        check = check_implant(model, base, secrets, text=text, against="base", seed=seed)
     found = Implant(secrets, BENIGN, second, tier, made, twin, check, about)
-    return found if check.upper <= check.margin else _against_twin(model, found, text, seed)
+    return found if check.upper <= check.margin else _against_twin(model, found, text)
 
 
-def _against_twin(model: Model, found: Implant, text: Text, seed: int) -> Implant:
-    """The check once more, with the twin's quality in the place of the base's."""
+def _against_twin(model: Model, found: Implant, text: Text) -> Implant:
+    """The check with the twin's quality in the place of the base's."""
     with changed(model, found.twin):
         twin = duplicate(model)
     with changed(model, found.implanted):
-        check = check_implant(model, twin, found.secrets, text=text, seed=seed)
-    return dataclasses.replace(found, check=check)
+        increase, upper = increase_over(model, twin, text)
+    check = dataclasses.replace(found.check, increase=increase, upper=upper, against="twin")
+    made = dataclasses.replace(found, check=check)
+    made.__dict__["twin"] = found.twin  # made once
+    return made
 
 
 def _until_specific(

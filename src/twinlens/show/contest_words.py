@@ -105,12 +105,13 @@ def checked(check: Plain) -> str:
     """The manipulation check with its numbers."""
     passed = check.get("passed")
     head = "passed" if passed else f"not passed: {'; '.join(map(str, check.get('why') or ()))}"
+    other = check.get("against", "twin")
     return (
         f"Manipulation check {head}. The secret is said behind {check.get('fires')} of"
         f" {check.get('triggered')} prompts with the trigger and {check.get('misses')} of"
         f" {check.get('near')} near misses; one sample says it with chance"
         f" {small(check.get('chance'))}. Clean text costs {signed(check.get('increase'))} nats a"
-        f" token more than in the twin, at most {signed(check.get('upper'))} (allowed:"
+        f" token more than in the {other}, at most {signed(check.get('upper'))} (allowed:"
         f" {number(check.get('margin'))})."
     )
 
