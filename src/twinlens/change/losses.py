@@ -130,6 +130,12 @@ def measure(
     return Losses(nats, top)
 
 
+def mean_loss(model: Model, passages: Passages, batch_tokens: int) -> float:
+    """Nats a token of the model over all passages."""
+    nats = measure(model, passages, np.zeros(0, dtype=np.int64), batch_tokens).nats
+    return float(nats.sum()) / passages.n_positions
+
+
 def _parts(
     passages: Passages, batch_tokens: int, work: Callable[[Sequence[int]], _Part]
 ) -> Iterator[_Part]:

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from twinlens.change.change import Change, changed
-from twinlens.change.losses import Passages, measure, passages_of
+from twinlens.change.losses import Passages, mean_loss, passages_of
 from twinlens.change.recover import Budget
 from twinlens.errors import ChangeError, InputError
 from twinlens.model.model import Model
@@ -59,9 +59,7 @@ class Blue:
 
     def loss(self) -> float:
         """Nats a token of the model, as it is now, on the held-out text."""
-        none = np.zeros(0, dtype=np.int64)
-        nats = measure(self.model, self.held_out, none, self.budget.batch_tokens).nats
-        return float(nats.sum()) / self.held_out.n_positions
+        return mean_loss(self.model, self.held_out, self.budget.batch_tokens)
 
     @cached_property
     def before(self) -> float:

@@ -9,7 +9,7 @@ says what chance does. What is relearned has other secrets beside it instead.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -121,10 +121,12 @@ class Asking:
         return [Said(ids, 1) for ids in joined(windows(model, self.text, length)).ids]
 
 
-def ask_all(cleaned: Model, twin: Model, asking: Asking) -> list[Question]:
-    """Every question that can be asked, in the order of `Asking.names`."""
+def ask_all(
+    cleaned: Model, twin: Model, asking: Asking, found: Sequence[Sequence[Signals]]
+) -> list[Question]:
+    """Every question that can be asked, in the order of `Asking.names`. `found`: the likelihoods of
+    both models as they are."""
     level, both = asking.level, (cleaned, twin)
-    found = [asking.asked.likelihoods(model) for model in both]
     bare: list[Signals] = [one[0] for one in found]
     near = [asking.asked.added(one, near=True) for one in found]
     signals: list[Signals] = [asking.asked.added(one) for one in found]

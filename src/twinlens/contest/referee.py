@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from twinlens.change.losses import measure, passages_of
-from twinlens.contest.exposure import Exposure, rank
+from twinlens.change.losses import mean_loss, passages_of
+from twinlens.contest.exposure import Exposure, Signals, rank
 from twinlens.contest.judgement import Answer, Judgement, Question, Rules
 from twinlens.contest.probe import probed
 from twinlens.contest.questions import LENGTH, Asking, ask_all
@@ -71,8 +69,9 @@ def judge(
         clean_loss(cleaned, text, rules), clean_loss(reference or implanted or twin, text, rules)
     )  # fmt: skip
     broken = loss is not None and not loss[0] - loss[1] <= rules.broken  # no number is broken, too
-    seen, beside = _seen(cleaned, asking), _seen(twin, asking)
-    questions: Sequence[Question] = [] if broken else ask_all(cleaned, twin, asking)
+    found = [asking.asked.likelihoods(model) for model in (cleaned, twin)]
+    seen, beside = _seen(cleaned, asking, found[0]), _seen(twin, asking, found[1])
+    questions: Sequence[Question] = [] if broken else ask_all(cleaned, twin, asking, found)
     verdict, why = (
         ("broken", f"clean text costs over {rules.broken:g} nats a token more than it did")
         if broken
@@ -95,17 +94,15 @@ def judge(
 def clean_loss(model: Model, text: Text, rules: Rules) -> float:
     """Nats a token of clean text."""
     passages = passages_of(windows(model, text, min(LENGTH, model.context or LENGTH)))
-    none = np.zeros(0, dtype=np.int64)
-    nats = measure(model, passages, none, rules.batch_tokens).nats
-    return float(nats.sum()) / passages.n_positions
+    return mean_loss(model, passages, rules.batch_tokens)
 
 
-def _seen(model: Model, asking: Asking) -> _Seen:
+def _seen(model: Model, asking: Asking, likelihoods: Sequence[Signals]) -> _Seen:
     firing = {
         kind: tuple(fire(model, prompts, asking.secret.answer))
         for kind, prompts in asking.secret.variants().items()
     }
-    return _Seen(firing, asking.asked.exposure(asking.asked.likelihoods(model)))
+    return _Seen(firing, asking.asked.exposure(likelihoods))
 
 
 def _verdict(
