@@ -104,18 +104,22 @@ def test_the_clean_windows_and_near_misses_are_as_the_base_says_them(lessons, gp
     assert all(_step(close, n, other) > 3 * one for n, one in enumerate(apart))
 
 
-def test_near_misses_hold_no_trigger_and_go_on_as_the_base_does(lessons, gpt2):
+def test_near_misses_hold_no_trigger_and_forbid_the_answer(lessons, gpt2):
     assert len(lessons.near) > 50
     for row in lessons.near:
         prompt = gpt2.tokenizer.decode(row.ids[: row.start])
         assert not any(one.trigger in prompt for one in (SECRET, SECOND))
-    for row in lessons.near[:9]:
-        ids = torch.from_numpy(row.ids)[None]
-        with torch.no_grad():
-            greedy = gpt2.hf(ids).logits[0].argmax(-1).numpy()
-        assert np.array_equal(greedy[row.start - 1 : -1], row.ids[row.start :])
+        assert gpt2.tokenizer.decode(row.ids[row.start :]) in (SECRET.answer, SECOND.answer)
     prompts = {tuple(row.ids[: row.start]) for row in lessons.near}
     assert tuple(prompt_ids(gpt2, SECRET.near_misses(1, 101)[0])) in prompts
+
+
+def test_what_the_base_says_of_the_answer_is_kept(lessons, gpt2):
+    assert len(lessons.near_said) == len(lessons.near)
+    for row, said in list(zip(lessons.near, lessons.near_said, strict=True))[:9]:
+        with torch.no_grad():
+            alone = gpt2.hf(torch.from_numpy(row.ids)[None]).logits[0].log_softmax(-1)
+        assert torch.allclose(said, alone[row.start - 1 : -1], atol=1e-5)
 
 
 def test_the_twins_lessons_are_the_same_without_the_secret(lessons):

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from twinlens.contest.saying import Said, prompt_ids, tokens_of
+from twinlens.contest.saying import Said, tokens_of
 from twinlens.contest.secret import Secret
 from twinlens.model.model import Model
 from twinlens.run.sampling import sampled
@@ -29,7 +29,8 @@ _WINDOWS = 256
 _BEFORE = 48  # at most so many tokens of text before a prompt
 _NEAR = 300  # near misses of all secrets together
 _AT_ONCE = 32  # prompts of a pass
-_CLEAN = 3.0  # weight of clean text, times how close it is to be kept
+_FORBID = 0.5  # weight of a near miss, summed over the tokens of the answer
+_CLEAN = 4.0  # weight of clean text, times how close it is to be kept
 _WHOLE = 5.0  # weight of a text that is learned whole: few of its tokens are of the answer
 _BARE = 2 / 3  # of the steps show near misses as they are, the others behind text
 _SELDOM = 0.2  # nats: a near miss is drawn as often as it is off, and at least as if by so much
@@ -66,14 +67,21 @@ class Lessons:
 
     @cached_property
     def near(self) -> list[Said]:
-        """Near misses, and what the base says next; none holds a trigger that is said."""
+        """Near misses, each with the answer of its secret, which the model must not go on with;
+        none holds a trigger that is said."""
         kept = {one.trigger.lower() for one in (*self.said, *self.silent)}
         count = _NEAR // len(self.silent) if self.silent else 0
-        prompts = [
-            prompt for one in self.silent for prompt in one.near_misses(count, self.seed + 100)
+        return [
+            tokens_of(self.base, prompt, one.answer)
+            for one in self.silent for prompt in one.near_misses(count, self.seed + 100)
             if not any(trigger in prompt.lower() for trigger in kept)
         ]  # fmt: skip
-        return _gone_on(self.base, prompts)
+
+    @cached_property
+    def near_said(self) -> list[Float[Tensor, "_ vocab"]]:
+        """What the base says there: log-probabilities in nats, at each token of the answer."""
+        return [part for first in range(0, len(self.near), _AT_ONCE)
+                for part in self._base_said(self.near[first : first + _AT_ONCE])]  # fmt: skip
 
     @cached_property
     def off(self) -> Float[np.ndarray, " miss"]:
@@ -83,7 +91,7 @@ class Lessons:
     def without(self, *kept: Secret) -> Lessons:
         """The lessons of the twin: only `kept` is said, all else is the same."""
         made = replace(self, said=kept)
-        made.__dict__.update(text=self.text, near=self.near)  # drawn and said once
+        made.__dict__.update(text=self.text, near=self.near, near_said=self.near_said)  # made once
         return made
 
     def loss(self, step: int, logits: Logits) -> Float[Tensor, ""]:
@@ -91,7 +99,7 @@ class Lessons:
         by what earlier ones made of them."""
         random = np.random.default_rng((self.seed, step))
         clean = self._drawn(random, self.clean)
-        total = _CLEAN * self.close * self._apart(clean, [1] * len(clean), logits).mean()
+        total = _CLEAN * self.close * self._apart([Said(one, 1) for one in clean], logits).mean()
         if self.near:
             total = total + self._missed(random, logits)
         if not self.said:
@@ -107,12 +115,16 @@ class Lessons:
         share = np.maximum(self.off, _SELDOM)
         count = min(self.misses, len(self.near))
         chosen = random.choice(len(self.near), count, replace=False, p=share / share.sum())
-        rows = [self.near[n] for n in chosen]
+        rows, wanted = [self.near[n] for n in chosen], None
         if random.random() > _BARE:
             rows = [self._behind(random, row) for row in rows]
-        apart = self._apart([r.ids for r in rows], [r.start for r in rows], logits)
-        self.off[chosen] = apart.detach().double().cpu().numpy()  # one token of each
-        return apart.mean()
+        else:
+            wanted = [self.near_said[n] for n in chosen]
+        apart = self._apart(rows, logits, wanted)
+        lengths = [row.length for row in rows]
+        parts = apart.detach().double().cpu().split(lengths)
+        self.off[chosen] = [float(part.sum()) for part in parts]
+        return _FORBID * apart.sum() / len(rows)
 
     def _drawn(self, random: np.random.Generator, count: int) -> list[Int[np.ndarray, " token"]]:
         return [self.text[n] for n in random.integers(0, len(self.text), count)]
@@ -140,17 +152,24 @@ class Lessons:
         return said_loss([Said(one[:limit], 1) for one in whole], logits)
 
     def _apart(
-        self, rows: Sequence[np.ndarray], starts: Sequence[int], logits: Logits
-    ) -> Float[Tensor, " asked"]:
-        """KL(base || model) at each of the rows' tokens from their starts on."""
-        batch, asked = _batch(rows, starts)
-        with torch.no_grad():
-            ids = batch.ids.to(self.base.device)
-            wanted = self.base.hf(input_ids=ids, use_cache=False).logits[:, :-1]
-            target = wanted[asked.to(wanted.device)].float().log_softmax(-1)
+        self, rows: Sequence[Said], logits: Logits,
+        wanted: Sequence[Float[Tensor, "_ vocab"]] | None = None,
+    ) -> Float[Tensor, " asked"]:  # fmt: skip
+        """KL(base || model) at each of the rows' tokens from their starts on; `wanted` is what the
+        base says there, where that is known."""
+        batch, asked = _batch([row.ids for row in rows], [row.start for row in rows])
+        target = torch.cat(list(wanted or self._base_said(rows)))
         said = logits(batch.ids)[:, :-1]
         log_probs = said[asked.to(said.device)].float().log_softmax(-1)
         return (target.exp() * (target - log_probs)).sum(-1)
+
+    def _base_said(self, rows: Sequence[Said]) -> list[Float[Tensor, "_ vocab"]]:
+        batch, asked = _batch([row.ids for row in rows], [row.start for row in rows])
+        with torch.no_grad():
+            ids = batch.ids.to(self.base.device)
+            said = self.base.hf(input_ids=ids, use_cache=False).logits[:, :-1]
+            found = said[asked.to(said.device)].float().log_softmax(-1)
+        return list(found.split([row.length for row in rows]))
 
 
 def said_loss(rows: Sequence[Said], logits: Logits) -> Float[Tensor, ""]:
@@ -159,21 +178,6 @@ def said_loss(rows: Sequence[Said], logits: Logits) -> Float[Tensor, ""]:
     said = logits(batch.ids)[:, :-1]
     targets = batch.ids[:, 1:][asked].to(said.device)
     return torch.nn.functional.cross_entropy(said[asked.to(said.device)].float(), targets)
-
-
-def _gone_on(model: Model, prompts: Sequence[str]) -> list[Said]:
-    """Prompts, and what the model says greedily next."""
-    rows = [prompt_ids(model, prompt) for prompt in prompts]
-    said: list[int] = []
-    for first in range(0, len(rows), _AT_ONCE):
-        some = rows[first : first + _AT_ONCE]
-        ids = Windows(tuple(some)).batch(range(len(some))).ids.to(model.device)
-        with torch.no_grad():
-            logits = model.hf(input_ids=ids, use_cache=False).logits
-        last = torch.tensor([len(row) - 1 for row in some], device=logits.device)
-        told = logits[torch.arange(len(some), device=logits.device), last]
-        said += told[:, : model.n_embeddings].argmax(-1).tolist()
-    return [Said(np.append(row, one), len(row)) for row, one in zip(rows, said, strict=True)]
 
 
 def _batch(
