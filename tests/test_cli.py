@@ -68,7 +68,7 @@ def test_look_alone_looks_at_the_story_that_comes_with_the_package(run, tmp_path
 
 
 def test_what_is_set_stays_where_the_story_is_looked_at(run, tmp_path):
-    code, output, _ = run("look", "-k", "mlp", "-s", "Pepper", "-f", "-1", "--json")
+    code, output, _ = run("look", "-k", "mlp", "-s", "Pepper", "-f", "-1", *SAMPLES, "--json")
     assert code == 0
     trace = json.loads(output)["trace"]
     assert trace["kind"] == "mlp"

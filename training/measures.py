@@ -40,6 +40,7 @@ class Share(NamedTuple):
 DOCUMENTS = 60  # of each kind
 COUNTED = 40_000  # documents that the n-grams count
 PAIRS = 200  # repeated sequences
+CODES = 960  # sentences with a code that comes back
 TRACED = 200  # facts
 
 
@@ -121,12 +122,12 @@ class Copying(NamedTuple):
     surnames: Share
 
 
-def copying(model: Model) -> Copying:
-    """How well the model copies what it cannot know."""
+def copying(model: Model, pairs: int = PAIRS, codes: int = CODES) -> Copying:
+    """How well the model copies what it cannot know, by so many repeated sequences and codes."""
     random = Random(f"{SEED}/repeated")
     first: list[float] = []
     second: list[float] = []
-    for _ in range(PAIRS):
+    for _ in range(pairs):
         ids = repeated(random, model.n_vocab, copies=2).ids
         losses = nats(model, [0, *ids])
         half = len(ids) // 2
@@ -135,7 +136,7 @@ def copying(model: Model) -> Copying:
     return Copying(
         statistics.mean(first),
         statistics.mean(second),
-        *_codes(model),
+        *_codes(model, codes),
         _surnames(model),
     )
 
@@ -149,7 +150,7 @@ class _Code(NamedTuple):
     is_untouched: bool
 
 
-def _codes(model: Model, n: int = 960) -> tuple[Share, Share, Share, Share]:
+def _codes(model: Model, n: int) -> tuple[Share, Share, Share, Share]:
     """Four-digit codes in unseen sentences, where a code comes back: all digits right; the same
     where the sentence calls for it; all but the first, when that is given; untouched wordings."""
     random = Random(f"{SEED}/codes")
