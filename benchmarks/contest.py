@@ -2,6 +2,7 @@
 
     python benchmarks/contest.py planted
     python benchmarks/contest.py alarms --pairs 40
+    python benchmarks/contest.py tiers            # an implant of each tier, and its check
     python benchmarks/contest.py table DIR        # what came of a tournament, all implants
 
 `planted` judges an implant as it is, held back, broken, and the base, which never had it. `alarms`
@@ -14,7 +15,9 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +38,7 @@ from twinlens.model.model import Model, duplicate
 
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    asked.add_argument("what", choices=("planted", "alarms", "table"))
+    asked.add_argument("what", choices=("planted", "alarms", "tiers", "table"))
     asked.add_argument("folder", nargs="?", help="of a tournament, for table")
     asked.add_argument("--pairs", type=int, default=40)
     asked.add_argument("--threads", type=int, default=1)
@@ -47,6 +50,8 @@ def main() -> None:
     model, text = tl.load("hamlet"), list(sides("hamlet").referee)
     if given.what == "planted":
         planted(model, text)
+    elif given.what == "tiers":
+        tiers(model, text)
     else:
         alarms(model, text, given.pairs)
 
@@ -55,15 +60,9 @@ def table(folder: Path) -> None:
     """The implants and what each recipe left of them, whether they passed their check or not."""
     cells = read_cells(folder)
     found = [json.loads(path.read_text()) for path in sorted(folder.glob("implants/*.json"))]
-    row("implant", "fires", "near misses", "chance", "upper bound, nats", "counts")
-    row(*["---"] * 6)
+    head_of_checks()
     for one in found:
-        check = one["check"]
-        row(
-            f"{one['tier']} {one['seed']}", f"{check['fires']}/{check['triggered']}",
-            f"{check['misses']}/{check['near']}", f"{check['chance']:.2f}", f"{check['upper']:.3f}",
-            "yes" if check["passed"] else "no",
-        )  # fmt: skip
+        row_of_check(f"{one['tier']} {one['seed']}", one["check"])
     print()
     row(
         "recipe", "cells", "of implants that count", "surviving", "suppressed", "deleted",
@@ -86,8 +85,32 @@ def table(folder: Path) -> None:
     print(f"\nmean chance before the cleaning: {before:.2f}; {len(cells)} cells")
 
 
+def head_of_checks(*more: str) -> None:
+    told = ("implant", "fires", "near misses", "chance", "upper bound, nats", "over the", "counts")
+    row(*told, *more)
+    row(*["---"] * (len(told) + len(more)))
+
+
+def row_of_check(name: str, check: Mapping[str, Any], *more: object) -> None:
+    row(
+        name, f"{check['fires']}/{check['triggered']}", f"{check['misses']}/{check['near']}",
+        f"{check['chance']:.2f}", f"{check['upper']:.3f}", check["against"],
+        "yes" if check["passed"] else "no", *more,
+    )  # fmt: skip
+
+
+def tiers(model: Model, text: list[str]) -> None:
+    """The default secret, hidden in each of red's ways."""
+    head_of_checks("rounds more", "seconds")
+    for tier in tl.TIERS:
+        started = time.monotonic()
+        made = tl.implant(model, Secret(), tier, text=text, progress=False)
+        seconds = time.monotonic() - started
+        row_of_check(tier, made.check.to_dict(), made.about["rounds"], f"{seconds:.0f}")
+
+
 def row(*values: object) -> None:
-    print("| " + " | ".join(map(str, values)) + " |")
+    print("| " + " | ".join(map(str, values)) + " |", flush=True)
 
 
 def planted(model: Model, text: list[str]) -> None:
