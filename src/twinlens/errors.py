@@ -99,6 +99,10 @@ class RunFolderError(ResultError):
     """The folder is no run of a sweep, or one that was begun with other settings."""
 
 
+class OutOfMemoryError(TwinlensError, MemoryError):
+    """Memory ran out, on a GPU or on the CPU, where a batch can be no smaller."""
+
+
 class ClusterError(TwinlensError):
     """The workers of a cluster could not be started, or were lost again and again."""
 

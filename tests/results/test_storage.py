@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 import twinlens as tl
 from tests.conftest import STORY
 from twinlens.errors import ResultFileError, SchemaVersionError
-from twinlens.results.storage import replacing
+from twinlens.results.writing import replacing
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ from twinlens.change.ledger import Step, read_ledger, write_ledger
 from twinlens.errors import ChangeError, InputError
 from twinlens.model.load import load
 from twinlens.model.model import Model
+from twinlens.results.writing import written
 from twinlens.see.question import whole
 
 WEIGHTS = "model.safetensors"
@@ -52,21 +53,20 @@ class Copy:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise ChangeError(f"{path} is there already; give a new folder, or open it")
         temporary = path.with_name(f".{path.name}.writing")
-        try:
-            shutil.rmtree(temporary, ignore_errors=True)
-            (temporary / "undo").mkdir(parents=True)
-            _save_weights(model, temporary)
-            model.tokenizer.save_pretrained(temporary)
-            about = {"kind": "original", "model": model.name}
-            now = model.weights_hash()
-            write_ledger(temporary, [Step(0, about, before=now, after=now)])
-            if path.exists():
-                path.rmdir()
-            temporary.rename(path)
-        except OSError as error:
-            raise ChangeError(f"cannot write {path}: {error.strerror or error}") from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with written(path, ChangeError):
+            try:
+                shutil.rmtree(temporary, ignore_errors=True)
+                (temporary / "undo").mkdir(parents=True)
+                _save_weights(model, temporary)
+                model.tokenizer.save_pretrained(temporary)
+                about = {"kind": "original", "model": model.name}
+                now = model.weights_hash()
+                write_ledger(temporary, [Step(0, about, before=now, after=now)])
+                if path.exists():
+                    path.rmdir()
+                temporary.rename(path)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
         return cls.open(path)
 
     @classmethod
@@ -137,23 +137,24 @@ class Copy:
             )
         before = {name: there[name].detach().clone() for name in values}
         was, number = self.model.weights_hash(), len(self.steps)
-        write(self.model, values)
         undo = self.folder / "undo" / f"{number:04d}.safetensors"
         try:
+            write(self.model, values)
             step = self._described(number, about, cost, was, before)
             if expected is not None and step.after != expected:
                 raise ChangeError(f"{self.folder}: what was kept does not lead back")
             kept = difference(before, self._tensors())
             sha256 = save_difference(kept, undo)
             step = dataclasses.replace(step, undo=f"undo/{undo.name}", sha256=sha256)
-            write_ledger(self.folder, [*self.steps, step])
-            _save_weights(self.model, self.folder)
+            with written(self.folder, ChangeError):
+                write_ledger(self.folder, [*self.steps, step])
+                _save_weights(self.model, self.folder)
         except BaseException as error:
             write(self.model, before)
-            write_ledger(self.folder, self.steps)
-            undo.unlink(missing_ok=True)
-            if isinstance(error, OSError):
-                raise ChangeError(f"cannot write {self.folder}: {error}") from error
+            if isinstance(error, Exception):  # Ctrl-C may come after the weights: `open` tells
+                with contextlib.suppress(OSError):
+                    write_ledger(self.folder, self.steps)
+                    undo.unlink(missing_ok=True)
             raise
         self.steps.append(step)
         return step

@@ -19,7 +19,7 @@ from twinlens.change.forward import down_projection
 from twinlens.errors import InputError, ResultFileError
 from twinlens.model.anatomy import Site
 from twinlens.model.model import Model
-from twinlens.results.storage import replacing
+from twinlens.results.writing import replacing
 from twinlens.run.batches import Progress, counting, in_batches
 from twinlens.run.check import require
 from twinlens.run.hooks import hooked

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from twinlens.errors import ChangeError
+from twinlens.results.writing import written
 
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _SPARSE = 3  # an element alone costs its place besides: about so many times its own size
@@ -73,9 +74,13 @@ def taken_back(
 def save_difference(kept: Mapping[str, Tensor], path: Path) -> str:
     """Write it whole or not at all; returns the SHA-256 of the file."""
     temporary = path.with_name(f".{path.name}.writing")
-    save_file(dict(kept), temporary)
-    temporary.replace(path)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with written(path, ChangeError):
+        try:
+            save_file(dict(kept), temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def open_difference(path: Path, sha256: str) -> dict[str, Tensor]:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from twinlens.errors import ChangeError
-from twinlens.results.storage import replacing
+from twinlens.results.reading import made_of, read_object, read_objects, sound
+from twinlens.results.writing import replacing
 
 JOURNAL, ABOUT = "scrub.jsonl", "scrub.json"
 
@@ -40,11 +41,12 @@ def read_journal(folder: Path) -> list[Entry]:
     path = folder / JOURNAL
     if not path.exists():
         return []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return [Entry(**json.loads(line)) for line in lines if line.strip()]
-    except (OSError, ValueError, TypeError) as error:
-        raise ChangeError(f"{path} is damaged: {error}") from error
+    lines = read_objects(path, ChangeError)
+    with sound(path, ChangeError):
+        entries = [made_of(Entry, line) for line in lines]
+        if not all(_judged(entry) for entry in entries):
+            raise ValueError("a proposal has no verdict with numbers")
+    return entries
 
 
 def write_journal(folder: Path, entries: Sequence[Entry]) -> None:
@@ -57,10 +59,7 @@ def read_about(folder: Path) -> dict[str, Any] | None:
     path = folder / ABOUT
     if not path.exists():
         return None
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise ChangeError(f"{path} is damaged: {error}") from error
+    return read_object(path, ChangeError)
 
 
 def write_about(folder: Path, about: Mapping[str, Any]) -> None:
@@ -75,6 +74,11 @@ def refuse_other(folder: Path, begun: Mapping[str, Any], asked: Mapping[str, Any
             raise ChangeError(
                 f"{folder} was begun with another {name}; give the same, or another folder"
             )
+
+
+def _judged(entry: Entry) -> bool:
+    numbers = [entry.verdict.get(name) for name in ("increase", "lower", "upper")]
+    return "verdict" in entry.verdict and all(isinstance(one, int | float) for one in numbers)
 
 
 def _write(path: Path, text: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from twinlens.errors import ChangeError
+from twinlens.results.reading import made_of, read_objects, sound
 
 LEDGER = "ledger.jsonl"
 SCHEMA = 1
@@ -41,13 +42,11 @@ class Step:
 def read_ledger(folder: Path) -> list[Step]:
     """The steps, from 0. Raises `ChangeError` where there is no ledger, or a damaged one."""
     path = folder / LEDGER
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        steps = [Step(**json.loads(line)) for line in lines if line.strip()]
-    except FileNotFoundError as error:
-        raise ChangeError(f"{folder} is no changed copy: it has no {LEDGER}") from error
-    except (OSError, ValueError, TypeError) as error:
-        raise ChangeError(f"{path} is damaged: {error}") from error
+    if not path.exists():
+        raise ChangeError(f"{folder} is no changed copy: it has no {LEDGER}")
+    lines = read_objects(path, ChangeError)
+    with sound(path, ChangeError):
+        steps = [made_of(Step, line) for line in lines]
     for number, step in enumerate(steps):
         if step.schema != SCHEMA:
             raise ChangeError(f"{path} is of schema {step.schema}; this twinlens reads {SCHEMA}")
@@ -63,5 +62,8 @@ def write_ledger(folder: Path, steps: Sequence[Step]) -> None:
     path = folder / LEDGER
     temporary = path.with_name(f".{LEDGER}.writing")
     lines = [json.dumps(asdict(step), allow_nan=False) + "\n" for step in steps]
-    temporary.write_text("".join(lines), encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text("".join(lines), encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

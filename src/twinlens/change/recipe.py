@@ -162,7 +162,7 @@ def _read(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.expanduser().read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise SettingsError(f"the recipe {path} does not exist") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"the recipe {path} cannot be read: {error}") from error
 
 

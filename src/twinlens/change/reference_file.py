@@ -18,7 +18,7 @@ from twinlens.change.recorded import GateSettings, Look, Recorded, Task
 from twinlens.change.reference import GateReference
 from twinlens.change.verdict import Answer
 from twinlens.errors import InputError, ResultFileError
-from twinlens.results.storage import replacing
+from twinlens.results.writing import replacing
 from twinlens.see.texts import Windows
 
 _HEADER, _SCHEMA = "twinlens_gate", 1

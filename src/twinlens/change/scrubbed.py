@@ -19,6 +19,7 @@ from twinlens.change.recipe import Prune, Recipe, Stage, recipe_of
 from twinlens.change.scrub import ScrubRun
 from twinlens.errors import ChangeError
 from twinlens.results import open_result
+from twinlens.results.reading import sound
 from twinlens.results.storage import plain
 from twinlens.results.use import UnitKind, UseResult
 
@@ -32,10 +33,10 @@ def open_scrub(folder: str | Path, **options: Any) -> ScrubRun:
     weights are not those of its ledger.
     """
     path, about = _begun(folder)
-    return ScrubRun(
-        Copy.open(path, **options), recipe_of(about["recipe"]), tuple(read_journal(path)),
-        about.get("final"), dict(about.get("controls", {})), about,
-    )  # fmt: skip
+    entries, copy = tuple(read_journal(path)), Copy.open(path, **options)
+    with sound(path / ABOUT, ChangeError):
+        recipe, controls = recipe_of(about["recipe"]), dict(about.get("controls", {}))
+    return ScrubRun(copy, recipe, entries, about.get("final"), controls, about)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,14 +137,17 @@ def account_of(folder: str | Path) -> ScrubAccount:
     Raises `ChangeError` where the folder is none, or is damaged.
     """
     path, about = _begun(folder)
-    recipe, entries, steps = recipe_of(about["recipe"]), read_journal(path), read_ledger(path)
+    entries, steps = read_journal(path), read_ledger(path)
     last = max((entry.step or 0 for entry in entries), default=0)
-    return ScrubAccount(
-        folder=path, model=str(steps[0].change.get("model", "the original")), about=about,
-        recipe=recipe, stages=_stages(recipe, entries, about), zeroed=_zeroed(entries),
-        deletions=_deletions(path, recipe, entries), final=about.get("final"),
-        finished=bool(about.get("finished")), later=steps[-1].step - last,
-    )  # fmt: skip
+    with sound(path / ABOUT, ChangeError):
+        recipe, original = recipe_of(about["recipe"]), str(about["original"])
+        return ScrubAccount(
+            folder=path, model=str(steps[0].change.get("model", "the original")),
+            about=about | {"original": original}, recipe=recipe,
+            stages=_stages(recipe, entries, about), zeroed=_zeroed(entries),
+            deletions=_deletions(path, recipe, entries), final=about.get("final"),
+            finished=bool(about.get("finished")), later=steps[-1].step - last,
+        )  # fmt: skip
 
 
 def tokens_of(entry: Entry) -> int:

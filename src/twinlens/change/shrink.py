@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from twinlens.change.parts import n_parts, projection
 from twinlens.errors import ChangeError
 from twinlens.model.model import Model
+from twinlens.results.writing import written
 from twinlens.see.question import whole
 
 
@@ -67,17 +68,17 @@ class Shrunk:
         path = Path(folder).expanduser()
         _refuse_taken(path)
         writing = path.with_name(f".{path.name}.writing")
-        try:
-            shutil.rmtree(writing, ignore_errors=True)
-            self.model.hf.save_pretrained(writing)
-            self.model.tokenizer.save_pretrained(writing)
-            if path.exists():
-                path.rmdir()
-            writing.rename(path)
-        except OSError as error:
-            raise ChangeError(f"cannot write {path}: {error.strerror or error}") from error
-        finally:
-            shutil.rmtree(writing, ignore_errors=True)
+        with written(path, ChangeError):
+            try:
+                shutil.rmtree(writing, ignore_errors=True)
+                writing.mkdir(parents=True)
+                self.model.hf.save_pretrained(writing)
+                self.model.tokenizer.save_pretrained(writing)
+                if path.exists():
+                    path.rmdir()
+                writing.rename(path)
+            finally:
+                shutil.rmtree(writing, ignore_errors=True)
         return path
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,21 +46,57 @@ def launch(
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0 done, 1 a check failed, 2 wrong input, 130 interrupted."""
+    """Run the command line and exit: 0 done, 1 a check failed, 2 wrong input or a machine that
+    could not, 130 interrupted."""
     _print_what_the_console_can()
+    try:
+        code = _run(arguments)
+    except KeyboardInterrupt:
+        print("twinlens: interrupted; files appear whole or not at all", file=sys.stderr)
+        code = 130
+    sys.exit(code)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         code = app.meta(
             arguments, exit_on_error=False, print_error=False, result_action="return_value"
         )
-        sys.exit(code if isinstance(code, int) else 0)
+        sys.stdout.flush()
     except (TwinlensError, CycloptsError) as error:
-        _fail(" ".join(str(error).split()))
-    except KeyboardInterrupt:
-        print("twinlens: interrupted; files appear whole or not at all", file=sys.stderr)
-        sys.exit(130)
+        return _failed(str(error))
     except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+        _print_no_more()
+        return 0
+    except Exception as error:
+        told = _what_the_machine_lacks(error)
+        if told is None:
+            raise
+        return _failed(told)
+    return code if isinstance(code, int) else 0
+
+
+def _what_the_machine_lacks(error: Exception) -> str | None:
+    """One line where neither input nor program is at fault; None for a mistake in a program."""
+    if isinstance(error, OSError):
+        if error.filename is None:
+            _print_no_more()
+        named = "" if error.filename is None else f"{error.filename}: "
+        return f"{named}{error.strerror or error}"
+    if isinstance(error, RuntimeError) and "home directory" in str(error):  # of `~nobody`
+        return str(error)
+    if isinstance(error, MemoryError | RuntimeError):
+        from twinlens.run.batches import is_out_of_memory, out_of_memory
+
+        return str(out_of_memory(error)) if is_out_of_memory(error) else None
+    return None
+
+
+def _print_no_more() -> None:
+    """Standard output takes nothing more; what is still in its buffer must not fail at the end."""
+    with contextlib.suppress(OSError, ValueError):
+        there = sys.stdout.fileno()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), there)
 
 
 def _print_what_the_console_can() -> None:
@@ -68,6 +106,6 @@ def _print_what_the_console_can() -> None:
             stream.reconfigure(errors="replace")
 
 
-def _fail(message: str) -> NoReturn:
-    print(f"twinlens: {message}", file=sys.stderr)
-    sys.exit(2)
+def _failed(message: str) -> int:
+    print(f"twinlens: {' '.join(message.split())}", file=sys.stderr)
+    return 2

@@ -91,7 +91,7 @@ def board(folder: Path, *, markdown: Json = False, json: Json = False) -> None:
 
 def _page(folder: Path, *, quiet: bool) -> None:
     """The page of a tournament, in its folder."""
-    from twinlens.results.storage import replacing
+    from twinlens.results.writing import replacing
     from twinlens.show.tournament_report import tournament_page
 
     page = folder.expanduser() / "report.html"

@@ -18,7 +18,7 @@ def settings_file(path: Path, app: App) -> Toml:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise SettingsError(f"settings file {str(path)!r} does not exist") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"settings file {str(path)!r} cannot be read: {error}") from error
     commands = [name for name in app if not name.startswith("-")]
     strange = sorted(set(tables) - set(commands))

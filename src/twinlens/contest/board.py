@@ -17,6 +17,8 @@ import numpy as np
 from twinlens.change.score import Interval, wilson
 from twinlens.contest.judgement import Answer, student_quantile
 from twinlens.contest.tournament import read_about, read_cells
+from twinlens.errors import RunFolderError
+from twinlens.results.reading import sound
 from twinlens.results.storage import plain
 
 MARGIN = 0.01  # nats a token that are still called the same quality
@@ -98,6 +100,11 @@ def leaderboard(folder: str | Path) -> Board:
     Raises `RunFolderError` where the folder is no tournament.
     """
     about, cells = read_about(folder), read_cells(folder)
+    with sound(folder, RunFolderError):
+        return _board(folder, about, cells)
+
+
+def _board(folder: str | Path, about: Mapping[str, Any], cells: Sequence[Cell]) -> Board:
     implants = {(one["tier"], one["seed"]): bool(one["counts"]) for one in cells}
     counted = [one for one in cells if one["counts"]]
     tiers = [tier for tier in about["tiers"] if any(one["tier"] == tier for one in counted)]

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from twinlens.contest.secret import Secret
-from twinlens.errors import EscrowError
+from twinlens.errors import EscrowError, SecretError
+from twinlens.results.reading import read_object, sound
+from twinlens.results.writing import written
 
 _SEALED, _OPENED = "twinlens escrow", "twinlens opened escrow"
 
@@ -57,11 +59,12 @@ def open_escrow(sealed: str | Path, opened: str | Path) -> Secret:
     """
     public, own = _read(Path(sealed), _SEALED), _read(Path(opened), _OPENED)
     try:
-        made = _digest(own["salt"], own["secret"], public["facts"])
-        same = hmac.compare_digest(made, public["sha256"])
-        secret = Secret.from_plain(own["secret"])
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise EscrowError(f"{sealed} and {opened} are no whole escrow: {error}") from error
+        with sound(f"the escrow {sealed} and {opened}", EscrowError):
+            made = _digest(own["salt"], own["secret"], public["facts"])
+            same = hmac.compare_digest(made, public["sha256"])
+            secret = Secret.from_plain(own["secret"])
+    except SecretError as error:
+        raise EscrowError(f"{opened} opens no secret: {error}") from error
     if not same:
         raise EscrowError(f"{opened} does not open {sealed}: the hash is another")
     return secret
@@ -75,18 +78,16 @@ def _digest(salt: str, secret: Mapping[str, Any], facts: Mapping[str, Any]) -> s
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     writing = path.with_name(f".{path.name}.writing")
-    try:
-        writing.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        writing.rename(path)
-    except OSError as error:
-        raise EscrowError(f"cannot write {path}: {error.strerror or error}") from error
+    with written(path, EscrowError):
+        try:
+            writing.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            writing.rename(path)
+        finally:
+            writing.unlink(missing_ok=True)
 
 
 def _read(path: Path, kind: str) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EscrowError(f"{path} cannot be read: {error}") from error
-    if not isinstance(found, dict) or found.get("kind") != kind:
+    found = read_object(path, EscrowError)
+    if found.get("kind") != kind:
         raise EscrowError(f"{path} is no {kind}")
     return found

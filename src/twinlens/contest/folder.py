@@ -24,7 +24,9 @@ from typing import Any
 from twinlens.change.copy import quiet
 from twinlens.errors import ChangeError
 from twinlens.model.model import Model
-from twinlens.results.storage import plain, replacing
+from twinlens.results.reading import read_object, sound
+from twinlens.results.storage import plain
+from twinlens.results.writing import replacing, written
 
 MATCH, SEALED = "match.json", "sealed.json"
 MODEL, TEXT = Path("public/model"), Path("public/text.jsonl")
@@ -71,8 +73,9 @@ def note(
 ) -> None:
     """Add to match.json what a stage was asked, how long it took, and hashes."""
     about = read_match(folder)
-    about["settings"][stage], about["seconds"][stage] = plain(settings), seconds
-    about["hashes"] |= hashes
+    with sound(folder / MATCH, ChangeError):
+        about["settings"][stage], about["seconds"][stage] = plain(settings), seconds
+        about["hashes"] |= hashes
     write_json(folder / MATCH, about)
 
 
@@ -85,13 +88,7 @@ def refuse_other(folder: Path, begun: Mapping[str, Any], asked: Mapping[str, Any
 
 def read_json(path: Path) -> dict[str, Any]:
     """An object from a file. Raises `ChangeError` where it is missing or none."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ChangeError(f"{path} cannot be read: {error}") from error
-    if not isinstance(found, dict):
-        raise ChangeError(f"{path} is damaged: it holds no object")
-    return found
+    return read_object(path, ChangeError)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -124,16 +121,15 @@ def making(path: Path) -> Generator[Path]:
     Raises `ChangeError` where it cannot be written.
     """
     writing = path.with_name(f".{path.name}.writing")
-    try:
-        shutil.rmtree(writing, ignore_errors=True)
-        writing.mkdir(parents=True)
-        yield writing
-        shutil.rmtree(path, ignore_errors=True)
-        writing.rename(path)
-    except OSError as error:
-        raise ChangeError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(writing, ignore_errors=True)
+    with written(path, ChangeError):
+        try:
+            shutil.rmtree(writing, ignore_errors=True)
+            writing.mkdir(parents=True)
+            yield writing
+            shutil.rmtree(path, ignore_errors=True)
+            writing.rename(path)
+        finally:
+            shutil.rmtree(writing, ignore_errors=True)
 
 
 def _parent(path: Path) -> None:

@@ -15,7 +15,8 @@ import numpy as np
 from twinlens.contest.exposure import Exposure
 from twinlens.contest.saying import Firing
 from twinlens.errors import InputError
-from twinlens.results.storage import plain, replacing
+from twinlens.results.storage import plain
+from twinlens.results.writing import replacing
 from twinlens.see.question import whole
 
 Answer = Literal["deleted", "suppressed", "surviving", "broken", "cannot tell"]

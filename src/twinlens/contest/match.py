@@ -30,9 +30,10 @@ from twinlens.contest.judgement import Rules
 from twinlens.contest.outcome import referee_plays
 from twinlens.contest.recipes import clean, refuse_unfit
 from twinlens.contest.secret import Secret
-from twinlens.errors import ChangeError
+from twinlens.errors import ChangeError, EscrowError
 from twinlens.model.load import load
 from twinlens.model.model import Model
+from twinlens.results.reading import sound
 from twinlens.run.batches import Progress
 from twinlens.see.texts import Text, documents_hash
 
@@ -200,18 +201,25 @@ def _run_blue(place: Path, asked: dict[str, Any], device: str, *, quiet: bool) -
     there = os.environ.get("PYTHONPATH")
     environment = os.environ | {
         "OMP_NUM_THREADS": str(torch.get_num_threads()),
+        "TWINLENS_LIFELINE": "stdin",  # it ends with this process
         "PYTHONPATH": root if there is None else os.pathsep.join((root, there)),
     }
     command = [sys.executable, "-m", "twinlens", "contest", "clean", "model", *given, "--quiet"]
     if not quiet:
         command.pop()
-    done = subprocess.run(
-        command, cwd=place, env=environment, text=True, stdout=subprocess.DEVNULL, check=False,
-        stdin=subprocess.DEVNULL, stderr=subprocess.PIPE if quiet else None,
-    )  # fmt: skip
-    if done.returncode:
-        said = (done.stderr or "what it said stands above").strip().splitlines()[-1]
-        raise ChangeError(f"blue's process ended with exit code {done.returncode}: {said}")
+    with subprocess.Popen(
+        command, cwd=place, env=environment, text=True, stdout=subprocess.DEVNULL,
+        stdin=subprocess.PIPE, stderr=subprocess.PIPE if quiet else None, start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            said = "" if process.stderr is None else process.stderr.read()
+            code = process.wait()
+        except BaseException:
+            process.kill()
+            raise
+    if code:
+        told = (said.strip() or "what it said stands above").splitlines()[-1]
+        raise ChangeError(f"blue's process ended with exit code {code}: {told}")
 
 
 def _red_done(path: Path, secret: Secret, asked: dict[str, Any]) -> dict[str, Any]:
@@ -221,13 +229,16 @@ def _red_done(path: Path, secret: Secret, asked: dict[str, Any]) -> dict[str, An
     for name in (files.MODEL, files.TWIN, files.TEXT, files.REFEREE_TEXT):
         if not (path / name).exists():
             raise ChangeError(f"{path} is damaged: it has no {name}")
-    settings = files.read_match(path)["settings"]
-    if "red" not in settings:  # it broke off between the commitment and its note
+    with sound(path / files.MATCH, ChangeError):
+        begun = files.read_match(path)["settings"].get("red")
+    if begun is None:  # it broke off between the commitment and its note
         sealed = files.read_json(path / files.SEALED)
-        files.note(path, "red", asked, 0.0, base=asked["base"], sealed=sealed["sha256"],
-                   implanted=sealed["facts"]["weights"])  # fmt: skip
+        with sound(path / files.SEALED, EscrowError):
+            hashes = {"sealed": sealed["sha256"], "implanted": sealed["facts"]["weights"]}
+        files.note(path, "red", asked, 0.0, base=asked["base"], **hashes)
     else:
-        files.refuse_other(path, settings["red"], asked)
+        with sound(path / files.MATCH, ChangeError):
+            files.refuse_other(path, begun, asked)
     return files.read_json(path / files.IMPLANT)
 
 

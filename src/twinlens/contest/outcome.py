@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,16 @@ from twinlens.change.recover import Budget
 from twinlens.contest import folder as files
 from twinlens.contest.escrow import open_escrow
 from twinlens.contest.judgement import Judgement, Rules
-from twinlens.contest.recipes import clean
+from twinlens.contest.recipes import clean, refuse_unfit
 from twinlens.contest.referee import judge
 from twinlens.contest.saying import fire
 from twinlens.contest.secret import Secret
 from twinlens.errors import ChangeError, EscrowError
 from twinlens.model.load import load
 from twinlens.model.model import Model, duplicate
+from twinlens.results.reading import sound
 from twinlens.run.batches import Progress
+from twinlens.see.question import whole
 from twinlens.see.texts import documents
 
 MARGIN, RARE = 0.01, 0.05
@@ -47,10 +50,10 @@ def referee_plays(
     secret = _opened(path)
     if (path / files.OUTCOME).exists():
         if rules is not None:
-            begun = files.read_json(path / files.JUDGEMENT)["rules"]
+            begun = files.read_json(path / files.JUDGEMENT).get("rules")
             files.refuse_other(path, {"rules": begun}, {"rules": rules})
         return files.read_json(path / files.OUTCOME)
-    cleaning = files.read_json(path / files.CLEANING)
+    cleaning = _cleaning(path)
     rules = rules or Rules(seed=cleaning["seed"])
     implanted, cleaned, twin = _models(path, device)
     swept = _cleaned_twin(path, twin, cleaning, progress)
@@ -70,10 +73,22 @@ def referee_plays(
     return files.read_json(path / files.OUTCOME)
 
 
+def _cleaning(path: Path) -> dict[str, Any]:
+    """How blue cleaned, where all of it is told."""
+    cleaning = files.read_json(path / files.CLEANING)
+    with sound(path / files.CLEANING, ChangeError):
+        budget = Budget(**cleaning["budget"])
+        refuse_unfit(cleaning["recipe"], cleaning["cost"], cleaning["dose"])
+        whole("seed", cleaning["seed"], 0)
+        return cleaning | {"budget": asdict(budget), "seconds": float(cleaning["seconds"])}
+
+
 def _opened(path: Path) -> Secret:
     """The secret that was committed to; what else red wrote of it must agree."""
     secret = open_escrow(path / files.SEALED, path / files.OPENED)
-    if Secret.from_plain(files.read_json(path / files.IMPLANT)["secrets"][0]) != secret:
+    with sound(path / files.IMPLANT, ChangeError):
+        told = Secret.from_plain(files.read_json(path / files.IMPLANT)["secrets"][0])
+    if told != secret:
         raise EscrowError(f"{path / files.IMPLANT} tells another secret than was committed to")
     return secret
 
@@ -82,7 +97,8 @@ def _models(path: Path, device: str | None) -> tuple[Model, Model, Model]:
     """The implanted model, the cleaned one, and the twin, where the first is the one that was
     committed to and the second was made from it."""
     implanted = load(path / files.MODEL, device=device)
-    committed = files.read_json(path / files.SEALED)["facts"]["weights"]
+    with sound(path / files.SEALED, EscrowError):
+        committed = files.read_json(path / files.SEALED)["facts"]["weights"]
     if implanted.weights_hash() != committed:
         raise EscrowError(f"{path / files.MODEL} is not the model that was committed to")
     copy = Copy.open(path / files.CLEANED, device=device)

@@ -22,7 +22,9 @@ from twinlens.errors import ChangeError, TwinlensError
 from twinlens.model.load import load
 from twinlens.model.model import Model
 from twinlens.results import LensResult, TraceResult
-from twinlens.results.storage import open_result, plain, replacing
+from twinlens.results.reading import sound
+from twinlens.results.storage import open_result, plain
+from twinlens.results.writing import replacing
 from twinlens.run.batches import Progress
 from twinlens.see.corruption import Noise
 from twinlens.see.lens import logit_lens
@@ -109,7 +111,7 @@ def kept_before(folder: str | Path) -> dict[str, Any]:
     kind of prompt and `exposure`, as a judgement has them; empty where nobody noted it."""
     try:
         told = json.loads((Path(folder) / _SEEN).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return told if isinstance(told, dict) else {}
 
@@ -143,8 +145,8 @@ def _neurons(model: Model) -> int:
 
 
 def _secret(path: Path) -> Secret:
-    try:
-        told: Any = json.loads((path / "red" / "implant.json").read_text(encoding="utf-8"))
-        return Secret.from_plain(told["secrets"][0])
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise ChangeError(f"{path} is no folder of a match: no secret in red: {error}") from error
+    implant = path / files.IMPLANT
+    if not implant.is_file():
+        raise ChangeError(f"{path} is no folder of a match: no secret in red")
+    with sound(implant, ChangeError):
+        return Secret.from_plain(files.read_json(implant)["secrets"][0])

@@ -30,7 +30,9 @@ from twinlens.errors import RunFolderError, SettingsError, TwinlensError
 from twinlens.model.load import load
 from twinlens.model.model import Model
 from twinlens.results.base import optional
-from twinlens.results.storage import plain, replacing
+from twinlens.results.reading import read_object, sound
+from twinlens.results.storage import plain
+from twinlens.results.writing import replacing
 from twinlens.see.question import whole
 from twinlens.see.texts import documents, documents_hash
 from twinlens.sweep.cluster import Cluster
@@ -138,12 +140,15 @@ def read_cells(folder: str | Path) -> list[dict[str, Any]]:
     folder is no tournament."""
     path = Path(folder).expanduser()
     about = read_about(path)
-    order = [one["name"] for one in about["entrants"]]
-    found = [json.loads(p.read_text()) for p in sorted((path / "cells").glob("[!.]*.json"))]
-    tiers = list(about["tiers"])
-    return sorted(
-        found, key=lambda one: (tiers.index(one["tier"]), one["seed"], order.index(one["recipe"]))
-    )
+    paths = sorted((path / "cells").glob("[!.]*.json"))
+    found = [read_object(one, RunFolderError) for one in paths]
+    with sound(path, RunFolderError):
+        order = [one["name"] for one in about["entrants"]]
+        tiers = list(about["tiers"])
+        return sorted(
+            found,
+            key=lambda one: (tiers.index(one["tier"]), one["seed"], order.index(one["recipe"])),
+        )
 
 
 def read_about(folder: str | Path) -> dict[str, Any]:
@@ -151,10 +156,7 @@ def read_about(folder: str | Path) -> dict[str, Any]:
     path = Path(folder).expanduser() / _FILE
     if not path.is_file():
         raise RunFolderError(f"{path.parent} is no folder of a tournament: it has no {_FILE}")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunFolderError(f"{path} cannot be read: {error}") from error
+    return read_object(path, RunFolderError)
 
 
 def _unit(
@@ -243,7 +245,9 @@ def _begin(path: Path, tournament: Tournament, model: Model) -> None:
     other = [name for name, value in same.items() if begun.get(name) != value]
     if other:
         raise RunFolderError(f"{path} was begun with another {other[0]}; give a new folder")
-    if asked["seeds"] > begun["seeds"]:  # more implants may join
+    with sound(path / _FILE, RunFolderError):
+        more = asked["seeds"] > begun["seeds"]
+    if more:  # more implants may join
         _write(path / _FILE, asked)
 
 
@@ -276,7 +280,7 @@ def _read(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.expanduser().read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise SettingsError(f"the tournament {path} does not exist") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"the tournament {path} cannot be read: {error}") from error
 
 

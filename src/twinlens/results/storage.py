@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import os
-import tempfile
 import typing
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +18,11 @@ from twinlens.results.fitted import FittedLens, LensComparison
 from twinlens.results.heads import AttentionResult, HeadResult
 from twinlens.results.lens import LensResult
 from twinlens.results.neurons import NeuronResult
+from twinlens.results.reading import sound
 from twinlens.results.recurrence import RecurrenceResult
 from twinlens.results.trace import TraceResult
 from twinlens.results.use import UseResult
+from twinlens.results.writing import replacing
 
 SCHEMA_VERSION = 1
 _HEADER = "twinlens"
@@ -68,7 +67,9 @@ def open_result(path: str | Path) -> Result:
     `SchemaVersionError` where it was written with another version of the schema.
     """
     path = Path(path)
-    if path.is_dir():
+    with sound(path, ResultFileError):
+        is_folder = path.is_dir()
+    if is_folder:
         raise ResultFileError(f"{path} is a folder; give the files in it")
     header, arrays = _read(path)
     if header.get("schema") != SCHEMA_VERSION:
@@ -83,30 +84,6 @@ def open_result(path: str | Path) -> Result:
         reason = f"missing {error}" if isinstance(error, KeyError) else str(error)
         raise ResultFileError(f"{path} is not a whole twinlens result: {reason}") from error
     return result
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Generator[Path]:
-    """A temporary file beside `path` that takes its place when the block ends without error.
-
-    Raises `ResultFileError` where the folder does not exist or cannot be written.
-    """
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".twinlens-", suffix=path.suffix)
-    except OSError as error:
-        raise ResultFileError(f"cannot write {path}: {error.strerror or error}") from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    except OSError as error:
-        raise ResultFileError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def plain(value: Any) -> Any:

@@ -11,10 +11,15 @@ from typing import TypeVar
 
 import torch
 
+from twinlens.errors import OutOfMemoryError
+
 Item = TypeVar("Item")
 Done = TypeVar("Done")
 Progress = bool | Callable[[int, int], None] | None
 
+_SIGNS = (
+    "can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "ALLOC_FAILED",
+)  # fmt: skip
 _PATIENCE = 1.0  # seconds before a bar appears
 
 
@@ -26,7 +31,7 @@ def in_batches(
 ) -> Iterator[Done]:
     """`work` on consecutive batches of `items`; out of memory halves the batch and goes on.
 
-    `on_smaller(size)` is told the new size. What fails with a batch of one is raised.
+    `on_smaller(size)` is told the new size. Raises `OutOfMemoryError` where one item is too much.
     """
     start = 0
     while start < len(items):
@@ -35,8 +40,10 @@ def in_batches(
         try:
             done.append(work(batch))
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if len(batch) == 1 or not is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
+            if len(batch) == 1:
+                raise out_of_memory(error) from error
         if not done:  # outside the handler, so that the failed pass can be freed
             size = len(batch) // 2
             free_memory()
@@ -51,7 +58,19 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on a GPU or on the CPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return "can't allocate memory" in str(error) or "not enough memory" in str(error)
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
+
+
+def out_of_memory(error: BaseException) -> OutOfMemoryError:
+    """The named error of one that `is_out_of_memory`."""
+    if isinstance(error, OutOfMemoryError):
+        return error
+    told = (str(error).splitlines() or [""])[0].strip()
+    return OutOfMemoryError(
+        "memory ran out"
+        + (f" ({told[:200]})" if told else "")
+        + "; give a shorter prompt, fewer samples or fewer batch_tokens, or a machine with more"
+    )
 
 
 def free_memory() -> None:

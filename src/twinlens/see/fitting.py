@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from twinlens.errors import LensError, ResultFileError
-from twinlens.results.storage import replacing
+from twinlens.results.writing import replacing
 from twinlens.run.batches import Progress, counting
 
 _SECONDS = 20.0  # between two checkpoints

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from twinlens.results.storage import replacing
+from twinlens.results.writing import replacing
 from twinlens.show.page import Page
 from twinlens.show.panels import Panel
 from twinlens.show.picture import Picture

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from twinlens.errors import MissingExtraError
-from twinlens.results.storage import replacing
+from twinlens.results.writing import replacing
 from twinlens.show.blocks import Section, escaped, html_of
 from twinlens.show.contest_account import MatchAccount, account_of_match
 from twinlens.show.contest_page import card, page

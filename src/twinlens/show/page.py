@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twinlens.errors import InputError
-from twinlens.results.storage import replacing
+from twinlens.results.writing import replacing
 from twinlens.show.document import document
 from twinlens.show.schema import Document
 from twinlens.show.twin import TwinView

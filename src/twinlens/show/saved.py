@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from twinlens.errors import InputError
-from twinlens.results.storage import replacing
+from twinlens.results.writing import replacing
 
 FIGURE_FORMATS = (".png", ".svg", ".pdf")
 _UNSTAMPED = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}

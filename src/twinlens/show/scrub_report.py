@@ -10,7 +10,7 @@ from typing import Any
 from twinlens.change.scrub import ScrubRun
 from twinlens.change.scrubbed import ScrubAccount, account_of
 from twinlens.errors import MissingExtraError
-from twinlens.results.storage import replacing
+from twinlens.results.writing import replacing
 from twinlens.show.blocks import Picture, Section, escaped, html_of, in_markdown, markdown_of
 from twinlens.show.report_page import framed, report_page
 from twinlens.show.scrub_text import LIMITS, facts, sections

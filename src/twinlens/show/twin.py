@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from twinlens.errors import InputError
 from twinlens.results import Result
-from twinlens.results.storage import replacing
+from twinlens.results.writing import replacing
 from twinlens.show.layout import Style, columns_of, cropped
 from twinlens.show.picture import Picture, picture
 

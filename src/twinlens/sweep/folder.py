@@ -21,8 +21,9 @@ from typing import Any
 
 from twinlens.errors import RunFolderError
 from twinlens.results.base import optional
+from twinlens.results.writing import written
 from twinlens.sweep.plan import Unit
-from twinlens.sweep.tables import TABLES, rows_of_part, schema
+from twinlens.sweep.tables import TABLES, of_part, readable, schema
 
 _MANY = 256  # parts that are merged, where the tables are not much larger
 _GROUP = 64  # facts of a row group
@@ -96,8 +97,12 @@ class Folder:
         path = self._part(unit)
         mine = f".{platform.node()}-{os.getpid()}"
         temporary = path.with_name(f".{path.stem}{mine}")
-        parquet.write_table(table, temporary, compression="zstd")
-        temporary.replace(path)
+        with written(path, RunFolderError):
+            try:
+                parquet.write_table(table, temporary, compression="zstd")
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
         self._put += 1
         if self._put >= max(_MANY, len(self._merged[1]) // 4):
             self.merge()
@@ -108,7 +113,8 @@ class Folder:
             parts = dict(sorted((int(p.name[:8]), p) for p in self.parts.glob("[0-9]*.parquet")))
             if parts:
                 for name in TABLES:
-                    self._merge(name, parts)
+                    with written(self.path / f"{name}.parquet", RunFolderError):
+                        self._merge(name, parts)
                 for path in parts.values():
                     path.unlink()
                     for left in self.parts.glob(f".{path.stem}*"):  # of a process that was killed
@@ -142,7 +148,8 @@ class Folder:
         state = (status.st_ino, status.st_mtime_ns, status.st_size)
         if state != self._merged[0]:
             parquet: Any = optional("pyarrow.parquet", "sweep")
-            table = parquet.read_table(path, columns=["key", "fact"]).to_pydict()
+            with readable(path):
+                table = parquet.read_table(path, columns=["key", "fact"]).to_pydict()
             self._merged = state, dict(zip(table["key"], table["fact"], strict=True))
         return self._merged[1]
 
@@ -160,7 +167,7 @@ def _facts_of(path: Path) -> Iterator[tuple[int, Any]]:
     parquet: Any = optional("pyarrow.parquet", "sweep")
     if not path.exists():
         return
-    with parquet.ParquetFile(path) as file:
+    with readable(path), parquet.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
             rows = file.read_row_group(group)
             numbers = rows.column("fact").to_numpy()
@@ -175,7 +182,6 @@ def _by_number(
     table: Iterator[tuple[int, Any]], parts: dict[int, Path], name: str
 ) -> Iterator[tuple[int, Any]]:
     """Both in order; a fact that is in both (a merge was broken off) comes once."""
-    parquet: Any = optional("pyarrow.parquet", "sweep")
     here = next(table, None)
     for number, path in parts.items():
         while here is not None and here[0] < number:
@@ -183,7 +189,7 @@ def _by_number(
             here = next(table, None)
         if here is not None and here[0] == number:
             continue
-        yield number, rows_of_part(parquet.read_table(path, columns=[name]), name)
+        yield number, of_part(path, name)
     while here is not None:
         yield here
         here = next(table, None)

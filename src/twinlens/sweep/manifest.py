@@ -10,12 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from twinlens.errors import RunFolderError, SchemaVersionError
-from twinlens.results.storage import replacing
+from twinlens.results.reading import read_object, sound
+from twinlens.results.writing import replacing
 from twinlens.sweep.facts import Facts
 from twinlens.sweep.plan import SCHEMA, Prepared
 from twinlens.sweep.settings import SweepSettings
 
 NAME = "manifest.json"
+_NUMBER = (int, float, type(None))
+_HAS: dict[str, Any] = {
+    "facts": {"name": str, "sha256": str, "rejected": int},
+    "settings": {"metric": str, "direction": str, "window": int, "method": str, "restored": int},
+    "model": {"name": str, "weights_hash": str, "dtype": str, "device": str, "n_layers": int},
+    "resolved": {"sigma": _NUMBER, "engines": dict, "threads": int},
+    "versions": dict,
+    "begun": str,
+}
 REJECTED = "rejected.jsonl"
 
 
@@ -46,13 +56,13 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     Raises `RunFolderError` where it is damaged, `SchemaVersionError` for another schema.
     """
     path = folder / NAME
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        schema = found["schema"]
-    except (FileNotFoundError, NotADirectoryError):
+    if not path.is_file():
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunFolderError(f"{path} is damaged or no manifest of a sweep: {error}") from error
+    found = read_object(path, RunFolderError)
+    with sound(path, RunFolderError):
+        schema = found["schema"]
+        if schema == SCHEMA:
+            _refuse_gaps(found, _HAS)
     if schema != SCHEMA:
         raise SchemaVersionError(
             f"{folder} is a run of schema {schema!r}; this twinlens reads schema {SCHEMA}: use the"
@@ -98,6 +108,16 @@ def changed_versions(begun: Mapping[str, Any], versions: Mapping[str, str]) -> l
         for name, version in versions.items()
         if begun["versions"].get(name) != version
     ]
+
+
+def _refuse_gaps(found: Mapping[str, Any], has: Mapping[str, Any]) -> None:
+    """`KeyError` or `TypeError` for what is missing or of another type."""
+    for name, kind in has.items():
+        within = isinstance(kind, dict)
+        if not isinstance(found[name], dict if within else kind):
+            raise TypeError(f"{name} is {str(found[name])[:40]!r}")
+        if within:
+            _refuse_gaps(found[name], kind)
 
 
 def _refused(folder: Path, name: str, before: Any, now: Any) -> RunFolderError:

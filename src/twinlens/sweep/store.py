@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,8 +13,9 @@ from jaxtyping import Float
 
 from twinlens.errors import InputError, RunFolderError
 from twinlens.results.base import optional
+from twinlens.results.reading import read_objects
 from twinlens.sweep.manifest import REJECTED, read_manifest
-from twinlens.sweep.tables import EMBED, TABLES, rows_of_part, schema
+from twinlens.sweep.tables import EMBED, TABLES, of_part, read_table, schema
 
 _TRIES = 5
 
@@ -86,8 +86,7 @@ class SweepRun:
     def rejected(self) -> list[dict[str, Any]]:
         """The rows of the data set that are no facts: `line`, `reason`, `row`."""
         path = self.path / REJECTED
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return [json.loads(line) for line in lines]
+        return read_objects(path, RunFolderError) if path.exists() else []
 
     def counts(self) -> dict[str, int | float | None]:
         """How many facts are done, measured, known, unknown, failed; and the share of known ones
@@ -152,25 +151,19 @@ class SweepRun:
         raise AssertionError
 
     def _rows(self, name: str, fact: int) -> Any:
-        parquet: Any = optional("pyarrow.parquet", "sweep")
         path = self.path / f"{name}.parquet"
         parts = sorted((self.path / "parts").glob(f"{fact:08d}-*.parquet"))
         if parts:
-            return rows_of_part(parquet.read_table(parts[0], columns=[name]), name)
+            return of_part(parts[0], name)
         if not path.exists():
             return schema(name).empty_table()
-        return parquet.read_table(path, filters=[("fact", "==", fact)])
+        return read_table(path, name, filters=[("fact", "==", fact)])
 
     def _table(self, name: str) -> Any:
         arrow: Any = optional("pyarrow", "sweep")
-        parquet: Any = optional("pyarrow.parquet", "sweep")
         path = self.path / f"{name}.parquet"
         parts = sorted((self.path / "parts").glob("[0-9]*.parquet"))
-        whole = parquet.read_table(path) if path.exists() else schema(name).empty_table()
+        whole = read_table(path, name) if path.exists() else schema(name).empty_table()
         has = set(whole.column("fact").unique().to_pylist())
-        tables = [whole] + [
-            rows_of_part(parquet.read_table(part, columns=[name]), name)
-            for part in parts
-            if int(part.name[:8]) not in has
-        ]
+        tables = [whole] + [of_part(part, name) for part in parts if int(part.name[:8]) not in has]
         return arrow.concat_tables(tables)

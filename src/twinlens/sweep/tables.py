@@ -5,11 +5,15 @@ A unit is one row, so that one file holds all of it and appears whole or not at 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Generator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+from twinlens.errors import RunFolderError
 from twinlens.results.base import optional
+from twinlens.results.reading import sound, why
 
 TABLES = ("cells", "tokens", "neurons", "facts")  # in this order they are merged
 EMBED = -1  # the layer number of the row before block 0
@@ -110,6 +114,36 @@ def rows_of_part(whole: Any, name: str) -> Any:
     arrow: Any = optional("pyarrow", "sweep")
     structs = whole.column(name).combine_chunks().flatten()
     return arrow.Table.from_struct_array(structs).cast(schema(name))
+
+
+def of_part(path: Path, name: str) -> Any:
+    """The rows of one table in the file of a part. Raises as `read_table` does."""
+    with readable(path):
+        parquet: Any = optional("pyarrow.parquet", "sweep")
+        return rows_of_part(parquet.read_table(path, columns=[name]), name)
+
+
+def read_table(path: Path, name: str, **options: Any) -> Any:
+    """A table of a run. Raises `RunFolderError` where the file is damaged or another table, and
+    `FileNotFoundError` where it is gone."""
+    with readable(path):
+        parquet: Any = optional("pyarrow.parquet", "sweep")
+        return parquet.read_table(path, **options).select(schema(name).names).cast(schema(name))
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Generator[None]:
+    """Within this context a Parquet file is read; a damaged one becomes a `RunFolderError`."""
+    arrow: Any = optional("pyarrow", "sweep")
+    try:
+        with sound(path, RunFolderError):
+            yield
+    except arrow.ArrowException as error:
+        raise RunFolderError(f"{path} is damaged: {why(error)}") from error
+    except RunFolderError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise error.__cause__ from None  # it went into a table meanwhile
+        raise
 
 
 def _array(arrow: Any, values: Any, kind: Any, rows: int) -> Any:
