@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from twinlens.errors import LoadError
+from twinlens.errors import LoadError, OutOfMemoryError
 from twinlens.model import hamlet
 from twinlens.model.anatomy import Anatomy
 from twinlens.model.discover import discover
@@ -63,7 +63,10 @@ def load(
     else:
         hf, name = _from_memory(source, tokenizer, revision, device_map), _memory_name(source)
         hf = hf if torch_dtype is None else hf.to(torch_dtype)
-    hf = hf if torch_device is None else hf.to(torch_device)
+    try:
+        hf = hf if torch_device is None else hf.to(torch_device)
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemoryError(f"{name} does not fit on {device}: {_first_line(error)}") from error
     hf.eval()
     _refuse_foreign_tokenizer(hf, tokenizer, name)
     return Model(hf, tokenizer, anatomy or find_anatomy(hf), name)
@@ -137,12 +140,16 @@ def _from_memory(source: Any, tokenizer: Any, revision: str | None, device_map: 
 
 
 def _checked_source(source: str | Path) -> str:
-    path = Path(source).expanduser()
-    if path.is_dir():
+    try:
+        path = Path(source).expanduser()
+        is_folder, is_there = path.is_dir(), path.exists()
+    except (OSError, RuntimeError) as error:  # a name too long; `~nobody`
+        raise LoadError(f"cannot look at {str(source)[:80]!r}: {_first_line(error)}") from error
+    if is_folder:
         if not (path / "config.json").is_file():
             raise LoadError(f"{str(source)!r} has no config.json: it is no model directory")
         return str(path)
-    if path.exists():
+    if is_there:
         raise LoadError(f"{str(source)!r} is a file; expected the directory of a model")
     if isinstance(source, Path) or not _HUB_ID.fullmatch(source):
         raise LoadError(
