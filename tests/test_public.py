@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 
 import pytest
 
 import twinlens as tl
+from tests import public_api
 from twinlens import errors
 
 PUBLIC = {
@@ -148,3 +150,12 @@ def test_errors_are_one_tree():
     for cls in classes:
         assert issubclass(cls, errors.TwinlensError)
         assert inspect.getdoc(cls)
+
+
+def test_the_public_face_is_the_one_that_was_promised():
+    kept = public_api.FILE.read_text("utf-8")
+    changes = difflib.unified_diff(
+        kept.splitlines(), public_api.described().splitlines(), "promised", "now", lineterm="", n=1
+    )
+    said = "\n".join(changes)
+    assert not said, f"{said}\nif it is meant: python -m tests.public_api --write, and CHANGELOG.md"
