@@ -17,7 +17,7 @@ from twinlens.model.model import Model
 from twinlens.run.batches import in_batches
 from twinlens.run.passes import Inputs, last_logits
 
-_CACHE_NAMES = ("past_key_values", "past_key_value", "layer_past")
+_CACHE_NAMES = ("cache", "past_key_values", "past_key_value", "layer_past")
 
 
 @dataclass(frozen=True)
