@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from twinlens.errors import ChangeError
 from twinlens.model.model import Model, find_module
+from twinlens.model.weights import why_not_plain
 from twinlens.run.check import checked
 
 Values = Mapping[str, Tensor]  # name of a parameter of `model.hf` -> its new content
@@ -127,6 +128,11 @@ def _refuse_unfit(model: Model, name: str, tensor: Tensor) -> None:
         return
     if there.device.type == "meta":
         raise ChangeError(f"{model.name}: {name} is offloaded; load the model without offloading")
+    if (why := why_not_plain(there)) is not None:
+        raise ChangeError(
+            f"{model.name}: {name} is {why} and is not written; load the model without quantisation"
+            " to change it"
+        )
     if there.shape != tensor.shape or there.dtype != tensor.dtype:
         raise ChangeError(
             f"{name} is {there.dtype} {tuple(there.shape)}, the change has"

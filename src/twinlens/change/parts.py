@@ -1,7 +1,8 @@
-"""Names of parts (`3.N17`, `4.H2`, `5.MLP`, `5.ATTN`) and the weights by which each part writes.
+"""Names of parts (`3.N17`, `3.E2.N17`, `4.H2`, `5.MLP`, `5.ATTN`) and the weights they write by.
 
 A part writes into the residual through some inputs of one projection: a neuron through one, a head
-through as many as it is wide, a sub-block through all.
+through as many as it is wide, a sub-block through all. The neurons of experts have weights of
+another form (`twinlens.change.experts`).
 """
 
 from __future__ import annotations
@@ -18,22 +19,32 @@ from torch import Tensor, nn
 from twinlens.errors import ChangeError, InputError
 from twinlens.model.anatomy import Site
 from twinlens.model.model import Model
+from twinlens.model.weights import refuse_other_weights
+from twinlens.results.units import expert_name, expert_unit
 
 PartKind = Literal["neuron", "head", "mlp", "attn"]
 _SIGNS: dict[str, PartKind] = {"N": "neuron", "H": "head", "MLP": "mlp", "ATTN": "attn"}
-_NAME = re.compile(r"(\d{1,4})\.(?:(N|H)(\d{1,7})|(MLP|ATTN))", re.IGNORECASE)
+_NAME = re.compile(
+    r"(\d{1,4})\.(?:(?P<unit>[ES]\d*\.N\d+)|(N|H)(\d{1,7})|(MLP|ATTN))", re.IGNORECASE
+)
 
 
 class Part(NamedTuple):
-    """A neuron, a head (`number` counts within the layer) or a whole sub-block (0)."""
+    """A neuron, a head (`number` counts within the layer) or a whole sub-block (0).
+
+    Of a neuron of an expert `number` counts within the expert (`SHARED`: the shared ones).
+    """
 
     kind: PartKind
     layer: int
     number: int = 0
+    expert: int | None = None
 
     @property
     def name(self) -> str:
-        """`3.N17`, `4.H2`, `5.MLP`, `5.ATTN`."""
+        """`3.N17`, `3.E2.N17`, `3.S.N17`, `4.H2`, `5.MLP`, `5.ATTN`."""
+        if self.expert is not None:
+            return f"{self.layer}.{expert_name(self.expert, self.number)}"
         sign = next(sign for sign, kind in _SIGNS.items() if kind == self.kind)
         return f"{self.layer}.{sign}{self.number if self.kind in ('neuron', 'head') else ''}"
 
@@ -82,17 +93,21 @@ class Projection:
 
 
 def part_of(text: str) -> Part:
-    """`3.N17` (neuron 17 of block 3), `4.H2` (head), `5.MLP`, `5.ATTN`.
+    """`3.N17` (neuron 17 of block 3), `3.E2.N17` (of its expert 2), `3.S.N17` (of its shared
+    experts), `4.H2` (head), `5.MLP`, `5.ATTN`.
 
     Raises `InputError` for anything else.
     """
     found = _NAME.fullmatch(text.strip())
-    if not found:
+    unit = expert_unit(found["unit"]) if found and found["unit"] else None
+    if not found or (found["unit"] and unit is None):
         raise InputError(
-            f"{text!r} is no part of a model; expected LAYER.N17 (a neuron), LAYER.H2 (a head),"
-            " LAYER.MLP or LAYER.ATTN, e.g. 3.N17"
+            f"{text!r} is no part of a model; expected LAYER.N17 (a neuron; LAYER.E2.N17 of an"
+            " expert), LAYER.H2 (a head), LAYER.MLP or LAYER.ATTN, e.g. 3.N17"
         )
-    layer, sign, number, whole = found.groups()
+    layer, _, sign, number, whole = found.groups()
+    if unit is not None:
+        return Part("neuron", int(layer), number=unit[1], expert=unit[0])
     return Part(_SIGNS[(sign or whole).upper()], int(layer), int(number or 0))
 
 
@@ -111,6 +126,17 @@ def refuse_missing(model: Model, parts: Sequence[Part]) -> None:
             raise InputError(
                 f"{part.name}: {model.name} has layers 0 to {model.n_layers - 1}, no {part.layer}"
             )
+        if part.kind == "neuron":
+            mixture = model.experts(part.layer)
+            if (mixture is None) != (part.expert is None):
+                has = "no experts" if mixture is None else mixture.units.range
+                raise InputError(f"{part.name}: block {part.layer} of {model.name} has {has}")
+            if mixture is not None and part.expert is not None:
+                if mixture.units.number(part.expert, part.number) is None:
+                    raise InputError(
+                        f"{part.name}: block {part.layer} of {model.name} has {mixture.units.range}"
+                    )
+                continue
         count = n_parts(model, part.kind, part.layer)
         if part.number >= count:
             raise InputError(
@@ -133,8 +159,14 @@ def projection(model: Model, kind: PartKind, layer: int) -> Projection:
     site = Site("neuron" if kind in ("neuron", "mlp") else "head", layer)
     if not model.anatomy.has(site.kind):
         raise ChangeError(f"{model.name}: the family {model.anatomy.family!r} has no {site.kind}s")
+    if site.kind == "neuron" and model.experts(layer) is not None:
+        raise ChangeError(
+            f"{model.name}: block {layer} has experts, no one projection by which its neurons"
+            " write; its neurons (3.E2.N17) and the whole (3.MLP) can be silenced to='zero'"
+        )
     path = model.anatomy.path(site)
     module = model.module(path)
+    refuse_other_weights(model.name, path, module)
     if isinstance(module, nn.Linear):
         return Projection(path, module, transposed=True)
     if type(module).__name__ == "Conv1D":

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from twinlens.change.change import Values
+from twinlens.change.experts import silenced_experts
 from twinlens.change.parts import Part, Projection, inputs_of, parts_of, projection, refuse_missing
 from twinlens.errors import ChangeError, InputError
 from twinlens.model.anatomy import Site
@@ -36,11 +37,11 @@ Constants = Mapping[Site, Float[np.ndarray, "..."]]  # [input], as many as each 
 class Silence:
     """Parts that go on writing nothing, a fraction, or a constant (a `Change`).
 
-    `parts`: `Part`s or their names, e.g. `["3.N17", "4.H2", "5.MLP"]`; of a whole sub-block the
-    bias goes too. `to`: "zero" leaves `factor` times what each part wrote (0: nothing); "mean" and
-    "resample" let it write what `constants` say, whatever the prompt: `silence` makes those from a
-    text. A norm between sub-block and residual (Gemma 2, OLMo 2) works on what is left. `about`
-    tells where the constants are from.
+    `parts`: `Part`s or their names, e.g. `["3.N17", "4.H2", "5.MLP"]`; a neuron of an expert is
+    `3.E2.N17`; of a whole sub-block the bias goes too. `to`: "zero" leaves `factor` times what each
+    part wrote (0: nothing); "mean" and "resample" let it write what `constants` say, whatever the
+    prompt: `silence` makes those from a text. A norm between sub-block and residual (Gemma 2,
+    OLMo 2) works on what is left. `about` tells where the constants are from.
 
     Raises `InputError` for what is no part, and for a factor or constants that do not fit `to`.
     """
@@ -89,6 +90,13 @@ class Silence:
         return told if self.constants is None else told | {"constants": _hash(self.constants)}
 
     def _of_site(self, model: Model, site: Site, parts: Sequence[Part]) -> dict[str, Tensor]:
+        if site.kind == "neuron" and (mixture := model.experts(site.layer)) is not None:
+            if self.constants is not None:
+                raise ChangeError(
+                    f"{parts[0].name}: to={self.to!r} has no place in the weights of experts, which"
+                    " write only where they are chosen; to='zero' has"
+                )
+            return silenced_experts(model, mixture, site.layer, parts, self.factor)
         found = projection(model, parts[0].kind, site.layer)
         inputs = np.concatenate([inputs_of(model, part) for part in parts])
         at = torch.from_numpy(np.unique(inputs)).to(found.weight.device)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from twinlens.change.change import Values
 from twinlens.errors import ChangeError, InputError
 from twinlens.model.model import Model
+from twinlens.model.weights import refuse_other_weights
 from twinlens.run.batches import Progress, counting, in_batches
 from twinlens.run.check import require
 from twinlens.see.question import whole
@@ -136,6 +137,8 @@ def linear_maps(model: Model) -> dict[str, nn.Module]:
     }
     if not found:
         raise ChangeError(f"{model.name}: its blocks have no plain linear maps")
+    for name, module in found.items():
+        refuse_other_weights(model.name, name.removesuffix(".weight"), module)
     return found
 
 

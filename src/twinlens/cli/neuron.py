@@ -31,7 +31,8 @@ def neuron(
     model
         "hamlet" (comes with twinlens), a directory or a hub id.
     name
-        LAYER.NEURON, e.g. 4.112: an input of that block's down-projection.
+        LAYER.NEURON, e.g. 4.112: an input of that block's down-projection. Of an expert: 4.E2.N17;
+        of the shared experts: 4.S.N17.
     prompt
         A text along which to print the neuron's activation.
     top_k
@@ -57,7 +58,7 @@ def _print(card: NeuronCard) -> None:
 
     console = Console(highlight=False)
     console.print(
-        f"neuron {card.layer}.{card.neuron}: its row of the down-projection (length"
+        f"neuron {card.name}: its row of the down-projection (length"
         f" {card.norm:.3g}) through final norm and unembedding"
     )
     table = Table(box=None, padding=(0, 2, 0, 0))

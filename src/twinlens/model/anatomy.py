@@ -27,7 +27,7 @@ class Site(NamedTuple):
 class Anatomy:
     """Paths of the parts of one family of decoders.
 
-    The first four are relative to the causal LM, the next four to one block. A path that does
+    The first four are relative to the causal LM, the next six to one block. A path that does
     not exist in a given model (or is None there) is left out, so one row serves variants.
     """
 
@@ -40,9 +40,12 @@ class Anatomy:
     mlp: str | None  # its output is what the MLP adds to the residual
     heads: str | None  # its input is the concatenated outputs of the heads
     neurons: str | None  # its input is the MLP's inner layer
+    experts: str | None = None  # holds the experts' weights, in blocks that have some
+    shared: str | None = None  # the down-projection of the shared experts there
     logit_multiplier: str | None = None  # config names, where the family scales its logits
     logit_divisor: str | None = None
     logit_softcap: str | None = None
+    added_times: str | None = None  # config name: what sub-blocks give times this is added
     adds_up: bool = True  # block in + attn + mlp = block out
     adds_up_if: str | None = None  # a config flag that must be true for that
 
@@ -54,6 +57,8 @@ class Anatomy:
 
     def has(self, kind: SiteKind) -> bool:
         """Whether the family has sites of this kind."""
+        if kind == "neuron" and self.experts is not None:
+            return True
         return kind in ("embed", "block") or self._relative_path(kind) is not None
 
     def path(self, site: Site) -> str:

@@ -17,26 +17,32 @@ from torch import Tensor, nn
 
 from twinlens.errors import AnatomyError
 from twinlens.model.anatomy import Anatomy
+from twinlens.model.experts import experts_path, shared_path
 
 _SCALES = (
     ("logit_multiplier", "logit_scale"),
     ("logit_divisor", "logits_scaling"),
     ("logit_softcap", "final_logit_softcapping"),
 )
+_TIMES = "residual_multiplier"
 
 
 def discover(hf: Any) -> Anatomy:
     """The anatomy of a causal LM of unknown family. Raises `AnatomyError` where it has none."""
     config = hf.config.get_text_config()
     family = str(config.model_type)
-    if getattr(config, "is_encoder_decoder", False):
-        raise AnatomyError(f"{family} is an encoder-decoder; twinlens reads decoder-only models")
     names = {module: name for name, module in hf.named_modules()}
     blocks_path, blocks = _blocks(hf, config, family)
-    calls = _record(hf, [*_descendants(hf, blocks)])
+    dense, mixed, experts = _kinds_of_block(blocks)
+    calls = _record(hf, [*_descendants(hf, blocks, {b for b in (dense, mixed) if b is not None})])
     unembed = hf.get_output_embeddings()
-    attn, mlp = _sub_blocks(blocks[0], calls)
+    times = getattr(config, _TIMES, None)
+    found = _sub_blocks(blocks[0], calls, 1.0 if times is None else float(times))
+    attn, mlp = (path if _everywhere(path, blocks) else None for path in found)
     scales = {field: name for field, name in _SCALES if getattr(config, name, None) is not None}
+    neurons = None if dense is None else _projection(dense, mlp, calls)
+    if experts is None and not _everywhere(neurons, blocks):
+        neurons = None
     return Anatomy(
         family=family,
         embed=names[hf.get_input_embeddings()],
@@ -46,7 +52,10 @@ def discover(hf: Any) -> Anatomy:
         attn=attn,
         mlp=mlp,
         heads=_projection(blocks[0], attn, calls),
-        neurons=_projection(blocks[0], mlp, calls),
+        neurons=neurons,
+        experts=experts if mlp else None,
+        shared=mixed and experts and shared_path(mixed, experts, config.hidden_size),
+        added_times=None if times is None else _TIMES,
         adds_up=attn is not None and mlp is not None,
         **scales,
     )
@@ -75,9 +84,25 @@ def _blocks(hf: Any, config: Any, family: str) -> tuple[str, list[nn.Module]]:
     return sized[0]
 
 
-def _descendants(hf: Any, blocks: list[nn.Module]) -> list[nn.Module]:
-    """All modules, but of the blocks only the first and the last as a whole with its parts."""
-    inner = {m for block in blocks[1:] for m in block.modules()} - {blocks[-1]}
+def _everywhere(path: str | None, blocks: list[nn.Module]) -> bool:
+    """Whether every block has such a module: kinds of attention may alternate."""
+    return path is not None and all(path in dict(block.named_modules()) for block in blocks)
+
+
+def _kinds_of_block(
+    blocks: list[nn.Module],
+) -> tuple[nn.Module | None, nn.Module | None, str | None]:
+    """The first block without and the first with experts, and where the latter has them."""
+    paths = [experts_path(block) for block in blocks]
+    dense = next((b for b, path in zip(blocks, paths, strict=True) if path is None), None)
+    mixed = next((b for b, path in zip(blocks, paths, strict=True) if path is not None), None)
+    return dense, mixed, next((path for path in paths if path is not None), None)
+
+
+def _descendants(hf: Any, blocks: list[nn.Module], wanted: set[nn.Module]) -> list[nn.Module]:
+    """All modules, but of the blocks only the first, those `wanted`, and the last as a whole."""
+    others = [block for block in blocks[1:] if block not in wanted]
+    inner = {m for block in others for m in block.modules()} - {blocks[-1]}
     return [module for module in hf.modules() if module not in inner]
 
 
@@ -123,16 +148,20 @@ def _tail(
     return tuple(names[m] for m in sorted(tail, key=lambda m: calls[m].order))
 
 
-def _sub_blocks(block: nn.Module, calls: dict[nn.Module, _Call]) -> tuple[str | None, str | None]:
-    """Two children whose outputs, added to the block's input, give its output; attention first."""
+def _sub_blocks(
+    block: nn.Module, calls: dict[nn.Module, _Call], times: float
+) -> tuple[str | None, str | None]:
+    """Two children whose outputs, times a factor and added to the block's input, give its output;
+    attention first."""
     whole = calls[block]
     if whole.given is None or whole.made is None:
         return None, None
-    added = (whole.made - whole.given).double()
+    added = (whole.made - whole.given).double() / times
     outputs = {
         name: call.made.double().reshape(added.shape)
         for name, module in block.named_modules()
         if name
+        and not isinstance(module, nn.Dropout)  # a second name of what enters it
         and (call := calls.get(module)) is not None
         and call.made is not None
         and call.made.numel() == added.numel()

@@ -13,6 +13,7 @@ from twinlens.model import hamlet
 from twinlens.model.anatomy import Anatomy
 from twinlens.model.discover import discover
 from twinlens.model.families import FAMILIES
+from twinlens.model.kinds import refuse_other_kinds, unwrapped
 from twinlens.model.model import Model, find_module
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -68,6 +69,7 @@ def load(
     except torch.OutOfMemoryError as error:
         raise OutOfMemoryError(f"{name} does not fit on {device}: {_first_line(error)}") from error
     hf.eval()
+    refuse_other_kinds(hf.config)
     _refuse_foreign_tokenizer(hf, tokenizer, name)
     return Model(hf, tokenizer, anatomy or find_anatomy(hf), name)
 
@@ -95,6 +97,7 @@ def _from_files(
 
     where = _checked_source(source)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    _refuse_by_config(where, options)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             where,
@@ -123,6 +126,17 @@ def _from_files(
     return hf, tokenizer
 
 
+def _refuse_by_config(where: str, options: dict[str, Any]) -> None:
+    """Refuse what transformers would not load as a causal LM, in words that say what it is."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(where, **options)
+    except Exception:  # adapters have none; and loading says what else is wrong
+        return
+    refuse_other_kinds(config)
+
+
 def _from_memory(source: Any, tokenizer: Any, revision: str | None, device_map: Any) -> Any:
     if not (isinstance(source, torch.nn.Module) and hasattr(source, "get_output_embeddings")):
         raise LoadError(
@@ -133,7 +147,7 @@ def _from_memory(source: Any, tokenizer: Any, revision: str | None, device_map: 
         raise LoadError("a model in memory needs its tokenizer: tl.load(model, tokenizer=tok)")
     if revision is not None or device_map is not None:
         raise LoadError("revision and device_map apply to files; the model is already in memory")
-    model: Any = source
+    model: Any = unwrapped(source)
     if model.get_output_embeddings() is None:
         raise LoadError(f"{type(source).__name__} has no language-model head; load the causal LM")
     return model
@@ -146,7 +160,7 @@ def _checked_source(source: str | Path) -> str:
     except (OSError, RuntimeError) as error:  # a name too long; `~nobody`
         raise LoadError(f"cannot look at {str(source)[:80]!r}: {_first_line(error)}") from error
     if is_folder:
-        if not (path / "config.json").is_file():
+        if not any((path / name).is_file() for name in ("config.json", "adapter_config.json")):
             raise LoadError(f"{str(source)!r} has no config.json: it is no model directory")
         return str(path)
     if is_there:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import inspect
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +16,8 @@ from torch import Tensor, nn
 from twinlens.errors import AnatomyError
 from twinlens.model import tokens as _tokens
 from twinlens.model.anatomy import SITE_KINDS, Anatomy, Site, SiteKind
+from twinlens.model.experts import Mixture
+from twinlens.model.weights import hash_tensors, plain_tensors, why_not_plain
 from twinlens.results import Tokens
 
 
@@ -109,6 +110,12 @@ class Model:
         """Number type of the weights."""
         return self.embedding_weight.dtype
 
+    @cached_property
+    def precision(self) -> torch.dtype:
+        """The number type to whose rounding values agree: coarser where weights are quantised."""
+        plain = all(why_not_plain(p) is None for p in self.hf.parameters())
+        return self.dtype if plain else torch.bfloat16
+
     @property
     def site_kinds(self) -> tuple[SiteKind, ...]:
         """The kinds of site that the anatomy knows in this model."""
@@ -121,9 +128,40 @@ class Model:
             raise AnatomyError(f"{self.name}: no module {path!r} in {type(self.hf).__name__}")
         return found
 
+    def path_of(self, module: nn.Module) -> str:
+        """The dotted path of a module, from the causal LM."""
+        return next(path for path, found in self.hf.named_modules() if found is module)
+
     def sites(self, kind: SiteKind) -> list[Site]:
         """All sites of a kind, first block to last (one for `embed`)."""
         return [Site(kind, layer) for layer in range(1 if kind == "embed" else self.n_layers)]
+
+    def experts(self, layer: int) -> Mixture | None:
+        """The experts of a block, where it has some."""
+        return None if self.anatomy.experts is None else self._mixtures[layer]
+
+    @cached_property
+    def _mixtures(self) -> list[Mixture | None]:
+        anatomy = self.anatomy
+        if anatomy.experts is None:
+            return [None] * self.n_layers
+        return [
+            Mixture.of(block, anatomy.experts, anatomy.shared)
+            if find_module(block, anatomy.experts) is not None
+            else None
+            for block in self.blocks
+        ]
+
+    def path(self, site: Site) -> str:
+        """Dotted path of the module where a site is hooked, in this model's block."""
+        if site.kind == "neuron" and self.experts(site.layer) is not None:
+            return f"{self.anatomy.blocks}.{site.layer}.{self.anatomy.experts}"
+        return self.anatomy.path(site)
+
+    def writes_alone(self, layer: int) -> bool:
+        """Whether what the neurons of a block give is added as it is, with no norm in between."""
+        inner, outer = (self.path(Site(kind, layer)) for kind in ("neuron", "mlp"))
+        return inner == outer or inner.startswith(outer + ".")
 
     def unit_index(
         self, kind: SiteKind, unit: int | tuple[int, ...] | None, width: int
@@ -143,11 +181,20 @@ class Model:
     def mlp_of_neurons(
         self, layer: int, neurons: Float[Tensor, "*batch neuron"]
     ) -> Float[Tensor, "*batch d_model"]:
-        """What an MLP adds to the residual for given values of its neurons."""
+        """What an MLP gives for given values of its neurons; of experts, what those give that the
+        router chooses among, without biases."""
+        if (mixture := self.experts(layer)) is not None:
+            routed = neurons[..., : mixture.units.routed]
+            return mixture.written(routed.flatten(0, -2)).unflatten(0, neurons.shape[:-1])
         inner, outer = (self.anatomy.path(Site(kind, layer)) for kind in ("neuron", "mlp"))
         made = self.module(inner)(neurons)
-        within = inner == outer or inner.startswith(outer + ".")
-        return made if within else self.module(outer)(made)
+        return made if self.writes_alone(layer) else self.module(outer)(made)
+
+    @property
+    def added_times(self) -> float:
+        """What the outputs of sub-blocks are multiplied by before they are added (Granite)."""
+        name = self.anatomy.added_times
+        return 1.0 if name is None else float(getattr(self.config, name))
 
     @cached_property
     def last_logits_only(self) -> dict[str, int]:
@@ -212,10 +259,10 @@ class Model:
 
         Computed once and again only after a weight was written.
         """
-        tensors = {name: tensor.detach() for name, tensor in self.hf.state_dict().items()}
+        tensors = dict(plain_tensors(self.hf.state_dict()))
         state = tuple((name, t.data_ptr(), t._version) for name, t in tensors.items())
         if self._memo.get("weights_state") != state:
-            self._memo["weights_hash"] = _hash_tensors(tensors)
+            self._memo["weights_hash"] = hash_tensors(tensors)
             self._memo["weights_state"] = state
         return self._memo["weights_hash"]
 
@@ -234,16 +281,3 @@ def find_module(root: nn.Module, path: str) -> nn.Module | None:
         if here is None:
             return None
     return here
-
-
-def _hash_tensors(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        if tensor.device.type == "meta":  # offloaded: its bytes are elsewhere
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} offloaded\n".encode())
-            continue
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        plain = tensor.to("cpu").contiguous().reshape(-1)
-        digest.update(plain.view(torch.uint8).numpy().data)
-    return digest.hexdigest()

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 from twinlens.errors import InputError
 from twinlens.results.effects import RestoredResult
+from twinlens.results.units import ExpertUnits
 
 REDUCTIONS = ("mean", "mean+max", "max", "positive", "joint")
 
@@ -25,7 +26,10 @@ class NeuronResult(RestoredResult):
     `n_units` units (`kept` is empty), or the strongest of each cell, whose numbers are in
     `kept[layer, token, unit]`. `mean`, `max`, `positive` are the mean, the largest and the sum of
     the positive effects over all units of a cell; `joint` is the score with the whole MLP restored.
-    Cells that were not asked for are NaN. `agreement` compares the estimate with the exact effects
+    Cells that were not asked for are NaN, and so are units that a block does not have where others
+    have more. The neurons of a block with experts stand in one row, expert by expert; their value
+    is the activation times the router's weight of the expert, nothing where it was not chosen.
+    `unit_name` names them. `agreement` compares the estimate with the exact effects
     of the units that were restored after it: `restored` (how many), `pearson`, `spearman`, and
     `recall` (share of the exact top half that the estimate has in its own top half).
 
@@ -80,15 +84,25 @@ class NeuronResult(RestoredResult):
         return getattr(self, reduce)
 
     def top(self, k: int = 10) -> list[tuple[str, int, float]]:
-        """The `k` units with the largest effect: ("layer.unit", token position, effect)."""
+        """The `k` units with the largest effect: (`unit_name`, token position, effect)."""
+        return [(self.unit_name(at, n), t, effect) for at, n, t, effect in self.strongest(k)]
+
+    def strongest(self, k: int = 10) -> list[tuple[int, int, int, float]]:
+        """The `k` units with the largest effect: (layer, unit, token position, effect)."""
         effects = self.effects()
         order = np.argsort(-np.where(np.isnan(effects), -np.inf, effects), axis=None, kind="stable")
-        found: list[tuple[str, int, float]] = []
+        found: list[tuple[int, int, int, float]] = []
         for flat in order[: min(k, int(np.isfinite(effects).sum()))]:
             layer, token, at = (int(i) for i in np.unravel_index(flat, effects.shape))
             unit = int(self.kept[layer, token, at]) if self.kept.size else at
-            found.append((f"{self.layers[layer]}.{unit}", token, float(effects.flat[flat])))
+            found.append((layer, unit, token, float(effects.flat[flat])))
         return found
+
+    def unit_name(self, layer: int, unit: int) -> str:
+        """`3.112`, or of experts `3.E2.N17` and, of shared ones, `3.S.N17`."""
+        row = self.layers[layer]
+        experts = self.settings.get("experts", {}).get(row)
+        return f"{row}.{unit if experts is None else ExpertUnits(*experts).name(unit)}"
 
     def _variables(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
         unit, cell = ("layer", "token", "unit"), ("layer", "token")
@@ -106,10 +120,16 @@ class NeuronResult(RestoredResult):
 
     def _columns(self) -> dict[str, object]:
         layer, token, at = (axis.ravel() for axis in np.indices(self.scores.shape))
+        unit = self.kept.ravel() if self.kept.size else at
+        named: dict[str, object] = {}
+        if "experts" in self.settings:
+            pairs = zip(layer.tolist(), unit.tolist(), strict=True)
+            named["name"] = np.array([self.unit_name(row, number) for row, number in pairs])
         return {
             "layer": np.array(self.layers)[layer],
             "token": token,
-            "unit": self.kept.ravel() if self.kept.size else at,
+            "unit": unit,
+            **named,
             "token_id": self.tokens.ids[token],
             "label": np.array(self.tokens.labels)[token],
             "score": self.scores.ravel(),

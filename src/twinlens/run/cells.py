@@ -43,13 +43,23 @@ def _token_of(cell: Cell) -> int:
 
 
 def is_added(model: Model, cell: Cell, kind: str | None = None) -> bool:
-    """Whether a cell is some units of one MLP: it only adds to the residual after the block."""
+    """Whether a cell is some units of one MLP: it only adds to the residual after the block.
+
+    Not so shared experts, whose output may pass a gate, nor experts before a norm.
+    """
     first = cell[0].site
     if first.kind not in ("mlp", "neuron") or not model.anatomy.adds_up:
         return False
     if kind is not None and first.kind != kind:
         return False
-    return all(state.site == first and state.unit is not None for state in cell)
+    if not all(state.site == first and state.unit is not None for state in cell):
+        return False
+    if first.kind == "mlp" or (mixture := model.experts(first.layer)) is None:
+        return True
+    if not model.writes_alone(first.layer):
+        return False
+    units = [state.unit if isinstance(state.unit, tuple) else (state.unit,) for state in cell]
+    return all(unit is not None and unit < mixture.units.routed for of in units for unit in of)
 
 
 def start(model: Model, cell: Cell) -> int:

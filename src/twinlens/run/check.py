@@ -15,6 +15,7 @@ from torch import Tensor
 from twinlens.errors import AnatomyError
 from twinlens.model.anatomy import Site, SiteKind
 from twinlens.model.model import Model
+from twinlens.run.experts_check import error_of_experts, relative
 from twinlens.run.passes import Inputs, State, read, restore
 
 _TOKENS = 8
@@ -112,7 +113,7 @@ class _Probe:
         self.inputs = Inputs(self.ids[:1])
         self.clean = read(model, self.inputs, self.sites)
         self.other = read(model, Inputs(self.ids[1:]), self.sites)
-        self.tolerance = _TOLERANCE.get(model.dtype, 4e-2)
+        self.tolerance = _TOLERANCE.get(model.precision, 4e-2)
 
     def verdict(
         self, name: str, error: float, means: str, voids: tuple[SiteKind, ...] = ("block", "embed")
@@ -133,13 +134,6 @@ class _Probe:
         ):
             pass
         return kept[0]
-
-
-def _relative(a: Tensor, b: Tensor) -> float:
-    """Largest difference relative to the largest value; infinite where something is not finite."""
-    a, b = a.double().cpu(), b.double().cpu()
-    error = float((a - b).abs().max() / (b.abs().max() + 1e-12))
-    return error if error == error else float("inf")
 
 
 def _finite(probe: _Probe) -> Iterator[Check]:
@@ -165,7 +159,7 @@ def _repeatable(probe: _Probe) -> Iterator[Check]:
     again = read(probe.model, probe.inputs, []).logits
     yield probe.verdict(
         "the same prompt gives the same logits",
-        _relative(again, probe.clean.logits),
+        relative(again, probe.clean.logits),
         "two passes over one prompt differ (dropout, or state kept between passes)",
     )
 
@@ -176,7 +170,7 @@ def _last_row(probe: _Probe) -> Iterator[Check]:
         lens = probe.model.unembed(probe.clean.values[last][:, -1])
     yield probe.verdict(
         "the lens' last row is the model's logits",
-        _relative(lens, probe.clean.logits),
+        relative(lens, probe.clean.logits),
         "final norm, unembedding or logit scaling are not where the anatomy says",
     )
 
@@ -188,7 +182,7 @@ def _causal(probe: _Probe) -> Iterator[Check]:
     changed = read(probe.model, Inputs(ids), [last]).values[last]
     yield probe.verdict(
         "a later token changes nothing before it",
-        _relative(changed[:, :-1], probe.clean.values[last][:, :-1]),
+        relative(changed[:, :-1], probe.clean.values[last][:, :-1]),
         "the model is not causal: earlier states depend on later tokens",
     )
 
@@ -199,7 +193,7 @@ def _put_back(probe: _Probe) -> Iterator[Check]:
         same = probe.with_states(states, probe.clean.values)
         yield probe.verdict(
             f"{kind}: a state put back changes nothing",
-            _relative(same, probe.clean.logits),
+            relative(same, probe.clean.logits),
             f"writing the {kind} states back where they were read changes the answer",
             (kind,),
         )
@@ -229,7 +223,7 @@ def _all_of_other(probe: _Probe) -> Iterator[Check]:
     for site in rows:
         states = [State(site, t) for t in range(_TOKENS)]
         worst = max(
-            worst, _relative(probe.with_states(states, probe.other.values), probe.other.logits)
+            worst, relative(probe.with_states(states, probe.other.values), probe.other.logits)
         )
     yield probe.verdict(
         "a whole row of states carries the answer",
@@ -248,7 +242,8 @@ def _adds_up(probe: _Probe) -> Iterator[Check]:
     for layer in range(probe.model.n_layers):
         after = values[Site("block", layer)]
         parts = values[Site("attn", layer)].double() + values[Site("mlp", layer)].double()
-        worst = max(worst, _relative(before.double() + parts, after))
+        added = before.double() + parts.to(before.device) * probe.model.added_times
+        worst = max(worst, relative(added, after))
         before = after
     yield probe.verdict(
         "sub-blocks add up",
@@ -256,6 +251,17 @@ def _adds_up(probe: _Probe) -> Iterator[Check]:
         "block in + attn + mlp is not block out",
         ("attn", "mlp"),
     )
+
+
+def _experts(probe: _Probe) -> Iterator[Check]:
+    worst = error_of_experts(probe.model, probe.inputs)
+    if worst is not None:
+        yield probe.verdict(
+            "neurons of experts make what the experts give",
+            worst,
+            "the experts' output is not their neurons' values times the down-projections",
+            ("neuron",),
+        )
 
 
 _STEPS: tuple[Callable[[_Probe], Iterator[Check]], ...] = (
@@ -268,4 +274,5 @@ _STEPS: tuple[Callable[[_Probe], Iterator[Check]], ...] = (
     _matters,
     _all_of_other,
     _adds_up,
+    _experts,
 )

@@ -157,7 +157,7 @@ class Engines:
                 free_memory()
                 return _NO_MEMORY
             return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-        allowed = _EQUAL.get(self.model.dtype, 3e-2) * unit
+        allowed = _EQUAL.get(self.model.precision, 3e-2) * unit
         worst = float((made - expected).abs().max())
         if not worst <= allowed:  # also where it is not a number
             return f"the logits differ by up to {worst / unit:.1e} of their spread"

@@ -15,6 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from twinlens.model.anatomy import Site
 from twinlens.model.model import Model
+from twinlens.run.experts import hook_experts
 
 Change = Callable[[Tensor], Tensor]
 IN_MLP = ("mlp", "neuron")  # the kinds of site inside a block's MLP
@@ -27,7 +28,7 @@ def hooked(model: Model, changes: Mapping[Site, Change], rows: int) -> Generator
     `rows` is the batch size of the passes within: some families flatten `[row, token]` into one
     axis inside a block; the functions always see `[row, token, width]`.
     """
-    handles = [_hook(model, site, change, rows) for site, change in changes.items()]
+    handles = [h for site, change in changes.items() for h in _hook(model, site, change, rows)]
     try:
         yield
     finally:
@@ -62,34 +63,61 @@ def mlp_of_last_token(model: Model, layer: int) -> Generator[None]:
         yield
         return
 
-    def before(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return _in_input(args, kwargs, lambda value: value[:, -1:] if value.dim() == 3 else value)
+    rows, tokens = 0, 0
 
-    handle = mlp.register_forward_pre_hook(before, with_kwargs=True)
+    def last(value: Tensor) -> Tensor:
+        nonlocal rows, tokens
+        if value.dim() != 3:
+            return value
+        rows, tokens = value.shape[:2]
+        return value[:, -1:]
+
+    def before(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return _in_input(args, kwargs, last)
+
+    def after(_module: nn.Module, _args: Any, made: Any) -> Any:
+        return _in_output(made, lambda value: _at_the_end(value, rows, tokens)) if tokens else made
+
+    handles = [
+        mlp.register_forward_pre_hook(before, with_kwargs=True),
+        mlp.register_forward_hook(after),
+    ]
     try:
         yield
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
+
+
+def _at_the_end(value: Tensor, rows: int, tokens: int) -> Tensor:
+    """Rows of one token as rows of so many, the others at zero; two axes stay two."""
+    if value.numel() != rows * value.shape[-1]:
+        return value  # the module has spread it already, by adding the residual (BLOOM)
+    padded = value.new_zeros(rows, tokens, value.shape[-1])
+    padded[:, -1] = value.reshape(rows, -1)
+    return padded if value.dim() == 3 else padded.flatten(0, 1)
 
 
 def mlp_module(model: Model, layer: int) -> nn.Module | None:
     """The module that holds a block's neurons, where that is not the block itself."""
     if not model.anatomy.has("neuron"):
         return None
-    holder = model.anatomy.path(Site("neuron", layer)).rpartition(".")[0]
+    holder = model.path(Site("neuron", layer)).rpartition(".")[0]
     return None if holder == model.anatomy.path(Site("block", layer)) else model.module(holder)
 
 
-def _hook(model: Model, site: Site, change: Change, rows: int) -> RemovableHandle:
-    module = model.module(model.anatomy.path(site))
+def _hook(model: Model, site: Site, change: Change, rows: int) -> list[RemovableHandle]:
     apply = _in_three_axes(change, rows)
+    if site.kind == "neuron" and (mixture := model.experts(site.layer)) is not None:
+        return hook_experts(mixture, apply)
+    module = model.module(model.anatomy.path(site))
     if not model.anatomy.is_input(site.kind):
-        return module.register_forward_hook(lambda _m, _args, made: _in_output(made, apply))
+        return [module.register_forward_hook(lambda _m, _args, made: _in_output(made, apply))]
 
     def before(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return _in_input(args, kwargs, apply)
 
-    return module.register_forward_pre_hook(before, with_kwargs=True)
+    return [module.register_forward_pre_hook(before, with_kwargs=True)]
 
 
 def _in_three_axes(change: Change, rows: int) -> Change:

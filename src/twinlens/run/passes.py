@@ -147,7 +147,7 @@ def read(
         if not values[site]:
             raise AnatomyError(
                 f"{model.name}: the anatomy has {site.kind!r} of layer {site.layer} at"
-                f" {model.anatomy.path(site)!r}, a module that does not run in a forward pass"
+                f" {model.path(site)!r}, a module that does not run in a forward pass"
             )
     return Reading({site: _joined(parts) for site, parts in values.items()}, _joined(logits))
 

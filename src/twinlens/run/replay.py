@@ -30,6 +30,7 @@ from twinlens.run.passes import Cell, Score, Values
 from twinlens.run.tape import Cache, Tape
 
 _PER_TOKEN = ("position_ids", "cache_position")  # the last axis is the token
+_PER_KEY = ("alibi", "position_bias")  # ALiBi: the last axis is the key, and all keys stay
 
 
 def replay(
@@ -145,7 +146,7 @@ class _Batch:
             whole = self.model.mlp_of_neurons(site.layer, whole)
             changed = self.model.mlp_of_neurons(site.layer, changed)
         base = whole[:, offsets].transpose(0, 1)
-        return changed.view(base.shape) - base
+        return (changed.view(base.shape) - base) * self.model.added_times
 
     def _base_value(self, site: Site) -> Float[Tensor, "sample token width"]:
         """The base run's value at a site, at the group's tokens."""
@@ -188,7 +189,7 @@ class _Batch:
         arguments = self._sliced(self.tape.arguments[layer], residual)
         name = arguments.pop("cache")
         cells = residual.shape[0] // self.tape.samples
-        arguments[name] = Cache(lambda at, k, v: self._before_and(at, k, v, cells))
+        arguments[name] = Cache(lambda at, k, v: self._before_and(at, k, v, cells), self.token)
         if changes is None:
             changes = self._changes(layer, self.cells[:cells])
         with contextlib.ExitStack() as hooks:
@@ -241,9 +242,13 @@ class _Batch:
                     value[..., self.token :][:1] if value.dim() > 1 else value[self.token :]
                 )
             elif name == "position_embeddings" and value is not None:
-                if not (isinstance(value, tuple) and all(part.dim() == 3 for part in value)):
+                parts = value if isinstance(value, tuple) else (value,)
+                if not all(isinstance(part, Tensor) and part.dim() == 3 for part in parts):
                     raise ReplayError(f"{self.model.name}: blocks take unknown {name!r}")
-                sliced[name] = tuple(part[:1, self.token :] for part in value)
+                made = tuple(part[:1, self.token :] for part in parts)
+                sliced[name] = made if isinstance(value, tuple) else made[0]
+            elif name in _PER_KEY and isinstance(value, Tensor):
+                sliced[name] = self._bias(name, value, len(residual))
             elif value is None or isinstance(value, bool | int | float | str):
                 sliced[name] = value
             else:
@@ -257,6 +262,14 @@ class _Batch:
         if given is not None:
             if not isinstance(given, Tensor) or given.dim() != 4:
                 raise ReplayError(f"{self.model.name}: blocks take an unknown 'attention_mask'")
-            return given[:1, :, self.token :]
+            return given[:1, :, self.token :].expand(len(residual), -1, -1, -1)
         tokens = torch.arange(self.tape.tokens, device=residual.device)
         return (tokens[None] <= tokens[self.token :, None])[None, None]
+
+    def _bias(self, name: str, given: Tensor, rows: int) -> Tensor:
+        """What attention adds for the distance of a key, by head: the same for every row."""
+        if name == "position_bias":  # [head, query, key], cut to size by the block itself
+            return given
+        if given.dim() == 4:  # [row, head, 1, key]
+            return given[:1].expand(rows, -1, -1, -1)
+        return given[: self.model.n_heads].repeat(rows, 1, 1)  # [row x head, 1, key]

@@ -30,7 +30,7 @@ class Tape:
     residuals: list[Float[Tensor, "sample token d_model"]]
     arguments: list[dict[str, Any]]
     keys: list[Float[Tensor, "sample head token width"]]
-    values: list[Float[Tensor, "sample head token width"]]
+    values: list[Float[Tensor, "sample heads token size"]]
 
     @property
     def samples(self) -> int:
@@ -138,8 +138,14 @@ class _Recorder:
 class Cache:
     """What an attention takes for its cache: it is given new keys and values, and gives all."""
 
-    def __init__(self, update: Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]) -> None:
-        self._update = update
+    def __init__(
+        self, update: Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]], before: int = 0
+    ) -> None:
+        self._update, self._before = update, before
+
+    def get_seq_length(self, *_: Any) -> int:
+        """How many tokens were read before."""
+        return self._before
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any

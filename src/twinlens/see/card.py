@@ -15,10 +15,11 @@ from twinlens.errors import InputError
 from twinlens.model.anatomy import Site
 from twinlens.model.model import Model
 from twinlens.results import Tokens
+from twinlens.results.units import expert_unit
 from twinlens.run.check import require
 from twinlens.run.passes import Inputs, read
 from twinlens.see.question import encoded, whole
-from twinlens.see.units import width_of
+from twinlens.see.units import widths_of
 
 _AT_ONCE = 32  # neurons whose logits are held together
 
@@ -32,6 +33,7 @@ class NeuronCard:
     `norm` is the length of that row. With a prompt: its `tokens` and the `activations` there.
     """
 
+    name: str
     layer: int
     neuron: int
     norm: float
@@ -57,13 +59,21 @@ class NeuronCard:
 
 
 def neuron_card(
-    model: Model, layer: int, neuron: int, prompt: str | Tokens | None = None, *, top_k: int = 10
+    model: Model,
+    layer: int,
+    neuron: int | str,
+    prompt: str | Tokens | None = None,
+    *,
+    top_k: int = 10,
 ) -> NeuronCard:
     """What one neuron writes: the tokens it promotes and suppresses, and its activation.
 
-    `neuron` counts the inputs of the down-projection of block `layer`. A neuron that is negative
-    writes the opposite. Raises `InputError` where the model has no such layer or neuron.
+    `neuron` counts the inputs of the down-projection of block `layer`; of a block with experts it
+    is named: "E2.N17", or "S.N17" of the shared ones. A neuron that is negative writes the
+    opposite. Raises `InputError` where the model has no such layer or neuron.
     """
+    if isinstance(neuron, str):
+        neuron = _of_expert(model, layer, neuron)
     for name, value in (("layer", layer), ("neuron", neuron)):
         if not isinstance(value, int | np.integer):
             raise InputError(f"{name} {value!r} is no whole number")
@@ -78,8 +88,10 @@ def neuron_card(
         tuple((i, model.label(i), float(logits[i])) for i in ids) for ids in ends
     )
     tokens = None if prompt is None else encoded(model, prompt)
+    mixture = model.experts(layer)
+    name = str(neuron) if mixture is None else mixture.units.name(neuron)
     return NeuronCard(
-        layer, neuron, float(row.float().norm()), promoted, suppressed, tokens,
+        f"{layer}.{name}", layer, neuron, float(row.float().norm()), promoted, suppressed, tokens,
         None if tokens is None else _activations(model, Site("neuron", layer), neuron, tokens),
     )  # fmt: skip
 
@@ -100,24 +112,52 @@ def written_tokens(
     return np.concatenate(ids[0]), np.concatenate(ids[1])
 
 
-def neuron_name(text: str) -> tuple[int, int]:
-    """`4.112` is neuron 112 of block 4. Raises `InputError` for anything else."""
-    layer, dot, neuron = text.partition(".")
-    if not (dot and layer.isdecimal() and neuron.isdecimal()):
-        raise InputError(f"{text!r} is no neuron; expected LAYER.NEURON, e.g. 4.112")
-    return int(layer), int(neuron)
+def neuron_name(text: str) -> tuple[int, int | str]:
+    """`4.112` is neuron 112 of block 4, `4.E2.N17` neuron "E2.N17" of its experts.
+
+    Raises `InputError` for anything else.
+    """
+    layer, _, neuron = text.partition(".")
+    if layer.isdecimal() and neuron.isdecimal():
+        return int(layer), int(neuron)
+    if layer.isdecimal() and expert_unit(neuron) is not None:
+        return int(layer), neuron.upper()
+    raise InputError(
+        f"{text!r} is no neuron; expected LAYER.NEURON, e.g. 4.112, or of an expert 4.E2.N17"
+    )
+
+
+def _of_expert(model: Model, layer: int, name: str) -> int:
+    """The number of a neuron of an expert in the row of its block."""
+    _refuse_layer(model, layer)
+    mixture, unit = model.experts(layer), expert_unit(name)
+    if mixture is None or unit is None:
+        has = "" if mixture is None else "; expected e.g. E2.N17"
+        raise InputError(f"{name!r} is no neuron of an expert in block {layer}{has}")
+    if (number := mixture.units.number(*unit)) is None:
+        raise InputError(f"{layer}.{name} is not in {model.name}: {mixture.units.range}")
+    return number
+
+
+def _refuse_layer(model: Model, layer: int) -> None:
+    if not 0 <= layer < model.n_layers:
+        raise InputError(f"layer {layer} is not in {model.name}: it has 0 to {model.n_layers - 1}")
 
 
 def _written(model: Model, layer: int, neuron: int) -> Float[Tensor, " d_model"]:
     """The neuron's row of the down-projection."""
-    if not 0 <= layer < model.n_layers:
-        raise InputError(f"layer {layer} is not in {model.name}: it has 0 to {model.n_layers - 1}")
-    n_neurons = width_of(model, "neuron")
+    _refuse_layer(model, layer)
+    n_neurons = widths_of(model, "neuron")[layer]
     if not 0 <= neuron < n_neurons:
         raise InputError(
             f"neuron {neuron} is not in block {layer} of {model.name}: it has 0 to {n_neurons - 1}"
         )
-    inner = model.module(model.anatomy.path(Site("neuron", layer)))
+    inner: Any = model.module(model.path(Site("neuron", layer)))
+    if (mixture := model.experts(layer)) is not None:
+        units = mixture.units
+        if neuron < units.routed:
+            return mixture.down[divmod(neuron, units.width)]
+        inner, neuron, n_neurons = mixture.shared, neuron - units.routed, units.shared
     weight = next(inner.parameters())
     one = torch.zeros(2, n_neurons, device=weight.device, dtype=weight.dtype)
     one[1, neuron] = 1.0
@@ -130,12 +170,12 @@ def _contribution(
     model: Model, layer: int, row: Float[Tensor, " d_model"]
 ) -> Float[Tensor, " d_model"]:
     """What reaches the residual: the row, through the norm after the MLP where there is one."""
-    inner, outer = (model.anatomy.path(Site(kind, layer)) for kind in ("neuron", "mlp"))
-    if inner == outer or inner.startswith(outer + "."):
-        return row
+    if model.writes_alone(layer):
+        return row * model.added_times
+    outer = model.anatomy.path(Site("mlp", layer))
     with torch.no_grad():
         made = model.module(outer)(torch.stack([torch.zeros_like(row), row]))
-    return made[1] - made[0]
+    return (made[1] - made[0]) * model.added_times
 
 
 def _through_unembedding(

@@ -13,10 +13,12 @@ from typing import Literal
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
+from twinlens.errors import AnatomyError
 from twinlens.model.anatomy import Site, SiteKind
 from twinlens.model.model import Model
-from twinlens.run.batches import Progress, counting, in_batches
+from twinlens.run.batches import Progress, counting, in_batches, is_out_of_memory
 from twinlens.run.hooks import Change, hooked, hooked_embedding
 from twinlens.run.linear import linearised
 from twinlens.run.passes import Inputs, Score, noise_of
@@ -63,13 +65,21 @@ def estimate(
             slopes = [slope + g / steps for slope, g in zip(slopes, gradients, strict=True)]
             advance(len(rows))
         made = zip(there, here, slopes, strict=True)
-        sums.append(torch.stack([((t - h) * g).double().sum(0).cpu() for t, h, g in made]))
+        sums.append(_stacked([((t - h) * g).double().sum(0).cpu() for t, h, g in made]))
 
     per_batch = max(1, batch_tokens // int(base.ids.shape[1]))
     with counting(samples * steps, f"neurons by {method}", progress) as advance:
         for _ in in_batches(range(samples), per_batch, lambda r: work(r, advance), on_smaller):
             pass
     return torch.stack(sums).sum(0) / samples
+
+
+def _stacked(
+    layers: Sequence[Float[Tensor, "token _"]],
+) -> Float[Tensor, "layer token unit"]:
+    """Layers as one array; those with fewer units have zeros behind them."""
+    width = max(layer.shape[1] for layer in layers)
+    return torch.stack([pad(layer, (0, width - layer.shape[1])) for layer in layers])
 
 
 def passes_of(method: Estimate, steps: int = STEPS) -> int:
@@ -128,4 +138,17 @@ def _values(
         if score is None:
             return values, []
         total = score(made.logits[:, -1].float()).sum()
-        return values, list(torch.autograd.grad(total, values))
+        return values, _gradients(model, total, values)
+
+
+def _gradients(model: Model, total: Tensor, values: list[Tensor]) -> list[Tensor]:
+    """Gradients at some values; some kernels for quantised weights have none."""
+    try:
+        return list(torch.autograd.grad(total, values))
+    except RuntimeError as error:
+        if model.precision is model.dtype or is_out_of_memory(error):
+            raise
+        raise AnatomyError(
+            f"{model.name}: no gradient passes its quantised weights, so effects cannot be"
+            " estimated; method='exact' needs none"
+        ) from error

@@ -108,12 +108,13 @@ def residuals(model: Model, inputs: Inputs, rows: Rows = "block") -> Residuals:
     values = read(model, inputs.first_sample(), sites).values
     final = values[last][0]
     if rows in ("attn", "mlp"):
-        return Residuals({str(s.layer): values[s][0] for s in model.sites(rows)}, final)
+        added = {str(s.layer): values[s][0] * model.added_times for s in model.sites(rows)}
+        return Residuals(added, final)
     before = values[Site("embed", 0)][0]
     named = {"embed": before}
     for site in model.sites("block"):
         if rows == "mid":
-            added = values[Site("attn", site.layer)][0]
+            added = values[Site("attn", site.layer)][0] * model.added_times
             named[f"{site.layer}.mid"] = before.to(added.device) + added
         before = named[str(site.layer)] = values[site][0]
     return Residuals(named, final)

@@ -57,6 +57,7 @@ class Work:
         scores = np.full(shape, np.nan)
         layers, tokens = np.array(self.asked).T
         scores[layers, tokens] = self.base_score
+        scores[~np.broadcast_to(self.units.exists, shape)] = np.nan
         return scores
 
     def effects(self, scores: np.ndarray) -> np.ndarray:
@@ -122,6 +123,7 @@ def _estimated(work: Work, method: Estimate, restored: int) -> Found:
     reached = np.zeros(scores.shape, bool)
     if work.reached:
         reached[tuple(np.array(work.reached).T)] = True
+    reached &= work.units.exists
     order = order[reached.ravel()[order]][:restored]
     chosen = np.stack(np.unravel_index(order, scores.shape), axis=1)
     at = tuple(chosen.T)

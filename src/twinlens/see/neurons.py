@@ -29,7 +29,7 @@ from twinlens.see.measuring import Found, Method, Work, joint_scores, measure
 from twinlens.see.provenance import provenance
 from twinlens.see.question import Direction, Metric, Question, ask, one_of, whole
 from twinlens.see.runs import refuse_not_a_number, run_both, warnings_of
-from twinlens.see.units import Basis, Place, Units, kind_of, width_of
+from twinlens.see.units import Basis, Place, Units, kind_of, widths_of
 
 DENSE_BYTES = 2**29  # larger results keep the strongest units of each cell
 _KEPT = 64
@@ -90,6 +90,10 @@ def neuron_trace(
         metric=metric, foil=foil, direction=direction,
     )  # fmt: skip
     _refuse_wrong(method, basis, engine, metric, direction, restored, keep, batch_tokens)
+    if method == "relp" and model.anatomy.experts is not None:
+        raise InputError(
+            "method='relp' has no rules for experts and their router; choose 'atp', 'ig' or 'exact'"
+        )
     require(model, ["embed", "mlp", "neuron"] if basis == "neuron" else ["embed", "mlp"])
     corrupted = corrupt(model, question.tokens, corruption or Noise(), question.mask)
     asked = _places(model, question, cells)
@@ -99,7 +103,8 @@ def neuron_trace(
     work = _work(model, question, corrupted, asked, basis, engine, batch_tokens, progress)
     found = measure(work, method, restored)
     joint = joint_scores(work)
-    for scores in (found.scores, joint):
+    filled = np.where(work.units.exists, found.scores, 0.0)
+    for scores in (filled, joint):
         refuse_not_a_number(model, work.runs, scores[tuple(np.array(asked).T)])
     said = tuple(dict.fromkeys([*work.notes, *work.units.notes]))
     for note in said:
@@ -123,8 +128,9 @@ def _work(
     sites = [s for k in dict.fromkeys((kind_of(basis), "mlp")) for s in model.sites(k)]
     runs = run_both(model, question, corrupted, sites, batch_tokens)
     notes = warnings_of(question, runs)
-    if model.dtype in (torch.float16, torch.bfloat16):
-        notes.append(_HALF.format(dtype=model.dtype))
+    if model.precision in (torch.float16, torch.bfloat16):
+        kind = model.dtype if model.precision is model.dtype else "quantised"
+        notes.append(_HALF.format(dtype=kind))
     units = Units(
         model, runs, basis, differing=np.flatnonzero(corrupted.subject_mask).tolist(),
         engine=engine, batch_tokens=batch_tokens,
@@ -155,7 +161,7 @@ def _kept(
     model: Model, question: Question, kind: SiteKind, keep: int | None
 ) -> tuple[int, str | None]:
     """How many units of a cell the result holds, and what to say of it before the work starts."""
-    n_units = width_of(model, kind)
+    n_units = max(widths_of(model, kind))
     n = model.n_layers * len(question.tokens) * n_units
     kept = keep or (n_units if n * 9 <= DENSE_BYTES else _KEPT)
     if n * _BYTES <= DENSE_BYTES:
@@ -181,13 +187,15 @@ def _result(
     named = _named(effects) if basis == "neuron" else np.zeros((0, 2), np.int64)
     promoted, suppressed = written_tokens(model, [(int(at), int(n)) for at, n in named])
     scores, mask, kept = _kept_arrays(work, found, effects, keep)
+    exists, widths = work.units.exists, np.array(work.units.widths)[:, None]
+    there = np.where(exists, effects, 0.0)
     return NeuronResult(
         tokens=question.tokens,
         layers=tuple(str(layer) for layer in range(model.n_layers)),
         vocabulary=model.vocabulary(
             question.tokens.ids, np.array([runs.answer, runs.top]), promoted, suppressed
         ),
-        settings=question.settings() | work.corrupted.settings | asked,
+        settings=question.settings() | work.corrupted.settings | asked | _experts(model, basis),
         provenance=provenance(model),
         notes=notes,
         basis=basis,
@@ -198,9 +206,9 @@ def _result(
         exact_mask=mask,
         kept=kept,
         n_units=work.units.n_units,
-        mean=effects.mean(-1),
-        max=effects.max(-1),
-        positive=np.where(effects > 0, effects, 0.0 * effects).sum(-1),
+        mean=there.sum(-1) / widths,
+        max=np.where(exists, effects, -np.inf).max(-1),
+        positive=np.where(there > 0, there, 0.0 * there).sum(-1),
         joint=joint,
         clean=runs.clean_score,
         corrupted=float(runs.corrupted_scores.mean()),
@@ -213,6 +221,16 @@ def _result(
         promoted=promoted,
         suppressed=suppressed,
     )
+
+
+def _experts(model: Model, basis: Basis) -> dict[str, Any]:
+    """How the neurons of experts are numbered, by block, where there are some."""
+    found = {
+        str(layer): list(mixture.units)
+        for layer in range(model.n_layers)
+        if basis == "neuron" and (mixture := model.experts(layer)) is not None
+    }
+    return {"experts": found} if found else {}
 
 
 def _kept_arrays(

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from twinlens.model.anatomy import Site, SiteKind
 from twinlens.model.model import Model
@@ -43,7 +43,11 @@ class Units:
         self.model, self.runs, self.first = model, runs, min(differing)
         self.kind: SiteKind = kind_of(basis)
         self.tokens = int(runs.base.ids.shape[1])
-        self.n_units = int(runs.source.values[Site(self.kind, 0)].shape[-1])
+        self.widths = [
+            int(runs.source.values[Site(self.kind, layer)].shape[-1])
+            for layer in range(model.n_layers)
+        ]
+        self.n_units = max(self.widths)
         self.batch_tokens = batch_tokens
 
         def engines(cells: Sequence[Cell]) -> Engines:
@@ -55,10 +59,23 @@ class Units:
         reached = [
             (layer, t) for layer in range(model.n_layers) for t in range(self.first, self.tokens)
         ]
-        every = tuple(range(self.n_units))  # one alone has too small an effect to prove anything
-        sets = (every, every[::2])
-        self._single = engines([self._cell(place, units) for place in reached for units in sets])
+        tried = [self._cell(place, units) for place in reached for units in self._sets(place[0])]
+        self._single = engines(tried)
         self._whole = engines([self._mlp(place) for place in reached])
+
+    @property
+    def exists(self) -> Bool[np.ndarray, "layer 1 unit"]:
+        """Which units there are: blocks may differ in how many they have."""
+        return np.arange(self.n_units) < np.array(self.widths)[:, None, None]
+
+    def _sets(self, layer: int) -> tuple[tuple[int, ...], ...]:
+        """Units by which an engine is tried: one alone has too small an effect to prove anything,
+        and shared experts are put in another way."""
+        every = tuple(range(self.widths[layer]))
+        mixture = self.model.experts(layer) if self.kind == "neuron" else None
+        if mixture is None or not mixture.units.shared:
+            return every, every[::2]
+        return every[: mixture.units.routed], every[mixture.units.routed :]
 
     @property
     def used(self) -> str:
@@ -74,13 +91,14 @@ class Units:
         self, places: Sequence[Place], advance: Callable[[int], None]
     ) -> Float[np.ndarray, "place unit"]:
         """The metric, averaged over the samples, with each unit of each place restored alone."""
-        found = np.empty((len(places), self.n_units))
+        found = np.full((len(places), self.n_units), np.nan)
         by_token = sorted(range(len(places)), key=lambda n: places[n][1])  # shared passes
         step = max(1, _AT_ONCE // self.n_units)
         for start in range(0, len(by_token), step):
             chosen = by_token[start : start + step]
-            cells = [self._cell(places[n], unit) for n in chosen for unit in range(self.n_units)]
-            found[chosen] = self._scores(self._single, cells, advance).reshape(len(chosen), -1)
+            units = [(n, u) for n in chosen for u in range(self.widths[places[n][0]])]
+            cells = [self._cell(places[n], unit) for n, unit in units]
+            found[tuple(np.array(units).T)] = self._scores(self._single, cells, advance)
         return found
 
     def some_units(
@@ -106,8 +124,9 @@ class Units:
         samples = self.runs.base.samples
         size = max(1, self.batch_tokens // (self.tokens * samples))
         value = float("nan")
-        for start in range(1, self.n_units + 1, size):
-            lengths = range(start, min(start + size, self.n_units + 1))
+        n_units = self.widths[layer]
+        for start in range(1, n_units + 1, size):
+            lengths = range(start, min(start + size, n_units + 1))
             site = Site(self.kind, layer)
             cells: list[Cell] = [(State(site, token, tuple(order[:n])),) for n in lengths]
             scores = self._scores(self._single, cells, lambda _: None)
@@ -115,7 +134,7 @@ class Units:
             if len(reached):
                 return lengths[int(reached[0])], float(scores[reached[0]])
             value = float(scores[-1])
-        return self.n_units, value
+        return n_units, value
 
     def restored_by_greedy(self, place: Place, count: int) -> list[int]:
         """The first `count` units in the order of the 2022 rule."""
@@ -128,12 +147,13 @@ class Units:
             return 0.0
         middle = by_work[len(by_work) // 2]
         size = max(1, self.batch_tokens // (self.tokens * self.runs.base.samples))
-        cells = [self._cell(middle, unit % self.n_units) for unit in range(min(size, 512))]
+        width = self.widths[middle[0]]
+        cells = [self._cell(middle, unit % width) for unit in range(min(size, 512))]
         self._scores(self._single, cells[:1], lambda _: None)  # the base run is recorded
         started = time.perf_counter()
         self._scores(self._single, cells, lambda _: None)
         rate = (time.perf_counter() - started) / (len(cells) * self._work(middle))
-        return rate * self.n_units * sum(self._work(place) for place in places)
+        return rate * sum(self._work(place) * self.widths[place[0]] for place in places)
 
     def _work(self, place: Place) -> int:
         """Blocks times tokens that are run for a unit, and one for the rest."""
@@ -167,11 +187,10 @@ def kind_of(basis: Basis) -> SiteKind:
     return "neuron" if basis == "neuron" else "mlp"
 
 
-def width_of(model: Model, kind: SiteKind) -> int:
-    """How many units an MLP of the model has."""
-    widths: dict[str, int] = model._memo.setdefault("widths", {})
+def widths_of(model: Model, kind: SiteKind) -> list[int]:
+    """How many units the MLP of each block has."""
+    widths: dict[str, list[int]] = model._memo.setdefault("widths", {})
     if kind not in widths:
-        site = Site(kind, 0)
-        made = read(model, Inputs(torch.zeros(1, 1, dtype=torch.long)), [site])
-        widths[kind] = int(made.values[site].shape[-1])
+        made = read(model, Inputs(torch.zeros(1, 1, dtype=torch.long)), model.sites(kind))
+        widths[kind] = [int(made.values[site].shape[-1]) for site in model.sites(kind)]
     return widths[kind]

@@ -161,8 +161,8 @@ def _top(
     model: Model, units: NeuronResult, role: Shaped[np.ndarray, " token"], k: int, number: int
 ) -> Columns:
     """The strongest neurons, each at its token, and what they write."""
-    best = units.top(k)
-    named = [(int(name.split(".")[0]), int(name.split(".")[1])) for name, _, _ in best]
+    best = units.strongest(k)
+    named = [(layer, neuron) for layer, neuron, _, _ in best]
     written = written_tokens(model, named)
     exact = np.zeros((model.n_layers, len(role), units.n_units), bool)
     at = tuple(np.indices(units.scores.shape)[:2])
@@ -173,13 +173,10 @@ def _top(
         "fact": np.full(len(best), number),
         "layer": [layer for layer, _ in named],
         "neuron": [neuron for _, neuron in named],
-        "token": [token for _, token, _ in best],
-        "role": [str(role[token]) for _, token, _ in best],
-        "effect": [effect for _, _, effect in best],
-        "exact": [
-            bool(exact[layer, token, neuron])
-            for (layer, neuron), (_, token, _) in zip(named, best, strict=True)
-        ],
+        "token": [token for _, _, token, _ in best],
+        "role": [str(role[token]) for _, _, token, _ in best],
+        "effect": [effect for _, _, _, effect in best],
+        "exact": [bool(exact[layer, token, neuron]) for layer, neuron, token, _ in best],
         "promotes": [[model.label(int(i)) for i in row] for row in written[0]],
         "suppresses": [[model.label(int(i)) for i in row] for row in written[1]],
     }
