@@ -19,6 +19,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 import twinlens as tl
+from tests.families_ import FAMILIES, TABLE
 from tests.tokenizers_ import byte_level, metaspace
 from twinlens.model.model import Model
 
@@ -27,50 +28,10 @@ torch.set_num_threads(1)  # tiny models: a second thread only waits, and other t
 SHARED = Path(__file__).parents[2] / "shared"
 STORY = "Once upon a time, there was a little girl named Lily. She loved to play"
 
-_COMMON = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 128,
-}
-_GPT2 = {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 128}
-_OPT = _COMMON | {"ffn_dim": 48, "word_embed_proj_dim": 32}
-
-FAMILIES: dict[str, tuple[str, dict]] = {
-    "gpt2": ("gpt2", _GPT2),
-    "gpt_neox": ("gpt_neox", _COMMON),
-    "gpt_neox_sequential": ("gpt_neox", _COMMON | {"use_parallel_residual": False}),
-    "llama": ("llama", _COMMON),
-    "mistral": ("mistral", _COMMON | {"sliding_window": 6}),
-    "qwen2": ("qwen2", _COMMON),
-    "qwen3": ("qwen3", _COMMON),
-    "gemma2": ("gemma2", _COMMON | {"sliding_window": 6, "final_logit_softcapping": 3.0}),
-    "gemma3_text": ("gemma3_text", _COMMON | {"sliding_window": 6, "layer_types": None}),
-    "phi3": ("phi3", _COMMON | {"pad_token_id": 0}),
-    "olmo2": ("olmo2", _COMMON),
-    "opt": ("opt", _OPT),
-    "opt_post_norm": (
-        "opt",
-        _OPT | {"word_embed_proj_dim": 16, "do_layer_norm_before": False},
-    ),
-}
-OTHERS: dict[str, tuple[str, dict]] = {
-    "bloom": ("bloom", {"hidden_size": 32, "n_layer": 3, "n_head": 4}),
-    "cohere": ("cohere", _COMMON | {"logit_scale": 0.25}),
-    "granite": ("granite", _COMMON | {"logits_scaling": 4.0}),
-    "mixtral": ("mixtral", _COMMON),
-    "olmo3": ("olmo3", _COMMON | {"sliding_window": 6}),
-    "phi": ("phi", _COMMON),
-    "stablelm": ("stablelm", _COMMON),
-}
-
 
 def random_model(name: str, tokenizer: PreTrainedTokenizerFast, seed: int = 0):
     """A tiny model with weights large enough that every state matters."""
-    model_type, settings = (FAMILIES | OTHERS)[name]
+    model_type, settings, _ = TABLE[name]
     given = {key: value for key, value in settings.items() if value is not None}
     ids = {
         "bos_token_id": None,
@@ -87,6 +48,10 @@ def random_model(name: str, tokenizer: PreTrainedTokenizerFast, seed: int = 0):
             noise = scale * torch.randn(parameter.shape, generator=generator)
             parameter.copy_(noise if parameter.dim() > 1 else parameter + noise)
     return model
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-families", action="store_true", help="write docs/families.md anew")
 
 
 @pytest.fixture(scope="session")

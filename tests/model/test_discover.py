@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
-import pytest
 
 import twinlens as tl
-from tests.conftest import OTHERS, STORY
+from tests.conftest import STORY
 from twinlens.model.discover import discover
 from twinlens.model.model import Model
 
@@ -29,13 +26,3 @@ def _exists(model: Model, path: str) -> bool:
     from twinlens.model.model import find_module
 
     return find_module(model.hf, path) is not None
-
-
-@pytest.mark.parametrize("name", list(OTHERS))
-def test_families_outside_the_table(make_model: Callable[[str], Model], name):
-    model = make_model(name)
-    report = tl.check(model)
-    assert report.passed, report.failed()
-    trace = tl.causal_trace(model, STORY, "Lily")
-    assert trace.scores[-1, -1] == pytest.approx(trace.clean, abs=1e-5)
-    assert np.abs(trace.effects()).max() > 1e-6
