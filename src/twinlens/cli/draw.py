@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from twinlens.cli.app import app
 from twinlens.cli.common import refuse_bad_output, show
 from twinlens.cli.options import LensMetric, LensOptions, OutputOptions
+from twinlens.errors import ResultFileError
 
 
 @app.command
@@ -35,9 +36,11 @@ def draw(
         What the layer view of neurons shows of each MLP.
     """
     from twinlens.results import open_result
+    from twinlens.results.reading import sound
 
     output = output or OutputOptions()
     refuse_bad_output(output)
     results = [open_result(file) for file in files]
     lens = LensOptions(lens_metric=lens_metric, lens_target=lens_target)
-    show(None, results, lens, output, reduce)
+    with sound(" or ".join(map(str, files)), ResultFileError):
+        show(None, results, lens, output, reduce)

@@ -34,7 +34,7 @@ def token(text: str, option: str) -> str | int:
     """`#1234` is a token id, everything else is text."""
     if not (text.startswith("#") and len(text) > 1):
         return text
-    if not text[1:].isdecimal():
+    if not _is_number(text[1:]):
         raise InputError(f"{option} {text!r} is no token id; expected # and a number, or text")
     return int(text[1:])
 
@@ -42,6 +42,11 @@ def token(text: str, option: str) -> str | int:
 def span(text: str, option: str) -> tuple[int, int]:
     """START:STOP."""
     start, colon, stop = text.partition(":")
-    if not (colon and start.strip().isdecimal() and stop.strip().isdecimal()):
+    if not (colon and _is_number(start.strip()) and _is_number(stop.strip())):
         raise InputError(f"{option} {text!r} is no span of tokens; expected START:STOP, e.g. 3:5")
     return int(start), int(stop)
+
+
+def _is_number(text: str) -> bool:
+    """Whether the text is a whole number of a size that something can have."""
+    return text.isdecimal() and len(text) < 20

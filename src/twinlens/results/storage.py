@@ -26,6 +26,8 @@ from twinlens.results.writing import replacing
 
 SCHEMA_VERSION = 1
 _HEADER = "twinlens"
+_POSITIONS = ("focus", "queries", "explained", "places")
+_SPANS = ("occurrences", "controls")
 _CLASSES: dict[str, type[Result]] = {
     c.kind_of_result: c
     for c in (
@@ -193,3 +195,30 @@ def _check(result: Result) -> None:
         raise ValueError("tokens and labels differ in number")
     if isinstance(result, FittedLens):
         result._check()
+    _check_places(result)
+
+
+def _check_places(result: Result) -> None:
+    """Positions, spans and heads are those of the prompt and of the rows."""
+    tokens, n_tokens = result.tokens, len(result.tokens.ids)
+    if not (tokens.starts <= tokens.ends).all() or not (
+        _within(tokens.starts, len(tokens.text) + 1) and _within(tokens.ends, len(tokens.text) + 1)
+    ):
+        raise ValueError("the tokens do not lie in the text")
+    for name in _POSITIONS:
+        if not _within(getattr(result, name, ()), n_tokens):
+            raise ValueError(f"{name} is no position of the prompt")
+    for name in _SPANS:
+        spans = np.asarray(getattr(result, name, np.empty((0, 2))))
+        if not ((spans[:, 0] < spans[:, 1]).all() and _within(spans, n_tokens + 1)):
+            raise ValueError(f"{name} has a span that is none of the prompt")
+    if isinstance(result, AttentionResult) and not (
+        _within(result.heads[:, 0], len(result.layers)) and _within(result.heads[:, 1], 10**6)
+    ):
+        raise ValueError("a head is in no layer")
+
+
+def _within(numbers: Any, stop: int) -> bool:
+    """Whether whole numbers are at least 0 and below `stop`."""
+    values = np.asarray(numbers)
+    return bool(((values >= 0) & (values < stop)).all())

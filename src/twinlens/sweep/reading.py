@@ -24,7 +24,9 @@ def rows_of(path: Path) -> Rows:
     """The rows of a file by its ending. Raises `FactsError` where it cannot be read at all."""
     ending = path.suffix.lower()
     if ending not in _READERS:
-        raise FactsError(f"{path} is no file of facts by its name; expected {', '.join(_READERS)}")
+        raise FactsError(
+            f"{path} is no file of facts by its name; expected {', '.join(_READERS)}, or 'hamlet'"
+        )
     try:
         if ending == ".parquet":
             return _parquet(path)
@@ -49,7 +51,7 @@ def _json(path: Path, raw: bytes) -> Rows:
         return _json_array(path, text)
     try:
         world = json.loads(start)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _json_lines(raw)
     if isinstance(world, dict) and {"entities", "relations"} <= world.keys():
         return ((n, row) for n, row in enumerate(hamlet.facts_of(world), 1))
