@@ -6,6 +6,7 @@ import doctest
 import importlib.util
 import inspect
 import json
+import linecache
 import re
 import shlex
 from pathlib import Path
@@ -51,7 +52,9 @@ def run(page: Path, found: list[Block]) -> None:
     names: dict[str, object] = {"__name__": "__main__"}
     for block in found:
         source = "\n" * (block.line - 1) + block.text  # a failure names the line of the page
-        exec(compile(source, str(page), "exec"), names)
+        place = f"{page}:{block.line}"
+        linecache.cache[place] = (len(source), None, source.splitlines(keepends=True), place)
+        exec(compile(source, place, "exec"), names)
 
 
 WITH_PYTHON = [name for name, page in zip(NAMES, PAGES, strict=True) if blocks(page, "python")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -54,15 +55,17 @@ def _continued(
     top_k: int | None,
     generator: torch.Generator,
 ) -> Int[Tensor, "row token"]:
+    names = inspect.signature(model.hf.forward).parameters
+    cache = "cache" if "cache" in names else "past_key_values"  # renamed in transformers 5.24
     past: Any = None
     sayable = min(model.n_embeddings, model.n_vocab)
     for _ in range(length):
         with torch.no_grad():
             made = model.hf(
-                input_ids=ids[:, -1:].to(model.device), use_cache=True, past_key_values=past,
-                **model.last_logits_only,
+                input_ids=ids[:, -1:].to(model.device), use_cache=True,
+                **{cache: past}, **model.last_logits_only,
             )  # fmt: skip
-        past = made.past_key_values
+        past = made[cache]
         logits = made.logits[:, -1, :sayable].float().cpu()
         best = logits.topk(sayable if top_k is None else min(top_k, sayable), dim=-1)
         drawn = torch.multinomial(best.values.softmax(-1), 1, generator=generator)
