@@ -71,7 +71,10 @@ def load(
     hf.eval()
     refuse_other_kinds(hf.config)
     _refuse_foreign_tokenizer(hf, tokenizer, name)
-    return Model(hf, tokenizer, anatomy or find_anatomy(hf), name)
+    model = Model(hf, tokenizer, anatomy or find_anatomy(hf), name)
+    if not model.n_layers:
+        raise LoadError(f"{name} has no blocks: its config.json is damaged, or of another model")
+    return model
 
 
 def find_anatomy(hf: Any) -> Anatomy:

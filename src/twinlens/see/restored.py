@@ -101,7 +101,7 @@ def cell_of(text: str, kind: Kind = "block") -> tuple[Kind, Place]:
     layer, *numbers = text.split(":")
     if layer in get_args(Kind) and numbers:
         kind, layer, *numbers = cast(Kind, layer), *numbers
-    if layer and len(numbers) in (1, 2) and all(number.isdecimal() for number in numbers):
+    if layer and len(numbers) in (1, 2) and all(n.isdecimal() and len(n) < 10 for n in numbers):
         token = int(numbers[0])
         return kind, ((layer, token) if len(numbers) == 1 else (layer, token, int(numbers[1])))
     raise InputError(
