@@ -147,7 +147,7 @@ def test_a_file_says_what_is_played(tmp_path):
     ("text", "word"),
     [
         ("tiers = [", "cannot be read"),
-        ("speed = 3", "speed"),
+        ("speed = 3", "'speed' is not known; expected budget, "),
         ('tiers = ["x"]', "tier='x' is not known"),
         ('recipes = ["x"]', "recipe='x' is not known"),
         ('recipes = ["none", "none"]', "one name"),

@@ -166,6 +166,9 @@ def test_on_the_command_line(capsys, tmp_path):
     [
         (["some text"], "--word is missing"),
         (["a b", "--word", "c"], "'c' is not in the prompt"),
+        (["Lily saw Lily", "--word", "lily"], "near it: 'Lily'"),
+        (["a b", "--word", " "], "the word is empty"),
+        (["a b a b", "--word", "a", "--crop", "0:99"], "crop=(0, 99)"),
         (["--model", "elsewhere"], "a PROMPT is missing"),
     ],
 )

@@ -98,8 +98,11 @@ def test_models_of_different_depth_meet_at_shares_of_it():
 
 
 def test_what_cannot_be_summed_up_is_refused(make_model, runs, tmp_path):
-    with pytest.raises(InputError, match="do not fit"):
+    with pytest.raises(InputError, match=r"level=1\.5 must be"):
         summed_up(runs[0], level=1.5)
+    for wrong in ({"resamples": 1}, {"seed": -1}, {"top": -1}):
+        with pytest.raises(InputError, match=f"{next(iter(wrong))}=.*must be a whole number"):
+            summed_up(runs[0], **wrong)
     bare = [{"prompt": "word " * 200, "subject": "word"}]
     empty = tl.sweep_facts(make_model("gpt2"), bare, tmp_path / "empty", measure=["lens"], **FEW)
     with pytest.raises(InputError, match="no fact was measured"):

@@ -16,6 +16,7 @@ from twinlens.change.losses import Passages, measure
 from twinlens.change.verdict import TaskVerdict, judged
 from twinlens.errors import InputError
 from twinlens.model.model import Model
+from twinlens.results.reading import why
 from twinlens.see.texts import Windows
 
 Items = Sequence[Mapping[str, Any] | tuple[str, str]]
@@ -58,7 +59,7 @@ def cloze_of(model: Model, items: Items) -> Cloze:
 def read_items(path: str | Path) -> list[Mapping[str, Any]]:
     """The items in a .jsonl file, one object a line, or in a .json file, a list of them.
 
-    Raises `InputError` where it cannot be read.
+    Raises `InputError` where it cannot be read, or holds what is no item.
     """
     path = Path(path)
     try:
@@ -66,10 +67,16 @@ def read_items(path: str | Path) -> list[Mapping[str, Any]]:
         if path.suffix.lower() == ".jsonl":
             content = f"[{','.join(line for line in content.split(chr(10)) if line.strip())}]"
         found = json.loads(content)
+    except FileNotFoundError as error:
+        raise InputError(f"the items {path} do not exist") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"the items {path} cannot be read as JSON: {error}") from error
+        raise InputError(f"the items {path} cannot be read as JSON: {why(error)}") from error
     if not isinstance(found, list) or not all(isinstance(item, Mapping) for item in found):
         raise InputError(f"{path} is no list of objects with a prompt and an answer")
+    if not found:
+        raise InputError(f"{path} has no items; expected objects with a prompt and an answer")
+    for number, item in enumerate(found):
+        _pair(item, number)
     return found
 
 

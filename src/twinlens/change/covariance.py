@@ -56,7 +56,7 @@ class Covariance:
         if int(failed) or (not ridge and self.n_tokens < len(matrix)):
             raise InputError(
                 f"the covariance of {len(matrix)} inputs over {self.n_tokens} tokens is singular;"
-                " give more text, or a ridge, e.g. EditOptions(ridge=1e-4)"
+                " give more text, or a ridge, e.g. ridge=1e-4"
             )
         return torch.cholesky_solve(key.double()[:, None], factor)[:, 0]
 

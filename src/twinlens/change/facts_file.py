@@ -10,6 +10,7 @@ from typing import Any
 
 from twinlens.change.facts import Fact
 from twinlens.errors import FactsError, InputError
+from twinlens.results.reading import why
 
 _FIELDS = {field.name for field in fields(Fact)}
 _LISTS = ("paraphrases", "neighbours", "others")
@@ -22,7 +23,7 @@ def read_edits(path: Path) -> list[Fact]:
     except FileNotFoundError as error:
         raise FactsError(f"the facts {path} do not exist") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise FactsError(f"the facts {path} cannot be read as UTF-8: {error}") from error
+        raise FactsError(f"the facts {path} cannot be read: {why(error)}") from error
     found = [_fact(line, f"{path}, line {n}") for n, line in enumerate(lines, 1) if line.strip()]
     if not found:
         raise FactsError(f"{path} has no facts; expected an object a line")

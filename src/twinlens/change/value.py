@@ -47,8 +47,9 @@ class EditOptions:
         for name in ("lr", "kl", "decay", "stop", "clamp", "ridge"):
             value = getattr(self, name)
             positive = name in ("lr", "clamp")
+            of = " above" if positive else " of at least"
             if not isinstance(value, int | float) or not (value > 0 if positive else value >= 0):
-                raise InputError(f"{name}={value!r} must be a number, {'more than' * positive} 0")
+                raise InputError(f"{name}={value!r} must be a number{of} 0")
         if self.kl_prompt.count("{}") != 1:
             raise InputError(f"kl_prompt={self.kl_prompt!r} must have one {{}} for the subject")
         for pair in self.prefixes:

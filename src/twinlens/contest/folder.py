@@ -42,6 +42,8 @@ def usable(folder: str | Path) -> Path:
     else or could not be made; nothing is written."""
     path = Path(folder).expanduser()
     if path.is_dir() and any(path.iterdir()):
+        if not (path / MATCH).is_file():
+            raise ChangeError(f"{path} is no match: it has no {MATCH}; give a new folder for one")
         read_match(path)
         return path
     there = next(one for one in (path, *path.absolute().parents) if one.exists())
@@ -61,7 +63,9 @@ def read_match(folder: str | Path) -> dict[str, Any]:
     """What match.json says. Raises `ChangeError` where the folder is no match."""
     path = Path(folder).expanduser()
     if not (path / MATCH).is_file():
-        raise ChangeError(f"{path} is no match: it has no {MATCH}; give a new folder for a new one")
+        raise ChangeError(
+            f"{path} is no match: it has no {MATCH}; `twinlens contest match -o {path}` plays one"
+        )
     found = read_json(path / MATCH)
     if found.get("kind") != _KIND:
         raise ChangeError(f"{path / MATCH} is no match")

@@ -30,7 +30,7 @@ from twinlens.errors import RunFolderError, SettingsError, TwinlensError
 from twinlens.model.load import load
 from twinlens.model.model import Model
 from twinlens.results.base import optional
-from twinlens.results.reading import read_object, sound
+from twinlens.results.reading import read_object, sound, why
 from twinlens.results.storage import plain
 from twinlens.results.writing import replacing
 from twinlens.see.question import whole
@@ -95,19 +95,22 @@ def tournament_of(given: Mapping[str, Any] | str | Path) -> Tournament:
     if isinstance(given, str | Path):
         where, given = str(given), _read(Path(given))
     values = dict(given)
+    named = {one.name for one in dataclasses.fields(Tournament)} - {"entrants"}
+    known = sorted(named | {"budget", "recipe", "recipes"})
+    if other := sorted(set(values) - set(known)):
+        raise SettingsError(f"{where}: {other[0]!r} is not known; expected {', '.join(known)}")
     try:
         common = dict(values.pop("budget", {}))
         listed = [{"name": one} for one in values.pop("recipes", ())]
-        named = [*listed, *values.pop("recipe", ())] or [{"name": one} for one in _DEFAULT]
-        values["entrants"] = tuple(_entrant(one, common) for one in named)
+        entrants = [*listed, *values.pop("recipe", ())] or [{"name": one} for one in _DEFAULT]
+        values["entrants"] = tuple(_entrant(one, common) for one in entrants)
         if "rules" in values:
             values["rules"] = Rules.from_plain(dataclasses.asdict(LIGHT) | dict(values["rules"]))
         if "tiers" in values:
             values["tiers"] = tuple(values["tiers"])
         return Tournament(**values)
     except (TypeError, AttributeError, TwinlensError) as error:
-        said = str(error).replace("Tournament.__init__() got an unexpected keyword argument", "no")
-        raise SettingsError(f"{where}: {said}") from error
+        raise SettingsError(f"{where}: {why(error)}") from error
 
 
 def run_tournament(

@@ -64,7 +64,7 @@ def focus_position(tokens: Tokens, focus: int | str) -> int:
     if isinstance(focus, str):
         found = occurrences(tokens, focus)
         if not found:
-            raise FocusError(f"focus={focus!r} is not in the prompt{_nearest(tokens, focus)}")
+            raise FocusError(f"focus={focus!r} is not in the prompt{nearest(tokens, focus)}")
         return found[-1][0]
     n = len(tokens)
     if not isinstance(focus, int | np.integer) or isinstance(focus, bool):
@@ -101,7 +101,7 @@ def _spans(tokens: Tokens, part: str | Span, focus: int) -> list[Span]:
     found = occurrences(tokens, part)
     if not found:
         raise SubjectError(
-            f"subject {part!r} is not in the prompt {_short(tokens.text)!r}{_nearest(tokens, part)}"
+            f"subject {part!r} is not in the prompt {_short(tokens.text)!r}{nearest(tokens, part)}"
         )
     before = [span for span in found if span[1] <= focus]
     before = before or [span for span in found if span[1] == focus + 1]
@@ -135,7 +135,7 @@ def _is_span(value: object) -> bool:
     )
 
 
-def _nearest(tokens: Tokens, needle: str) -> str:
+def nearest(tokens: Tokens, needle: str) -> str:
     """`; near it: 'Dursley', 'Dudley'`: what the prompt has that looks like the needle."""
     words = re.findall(r"\w[\w'’-]*", tokens.text)
     size = max(1, len(needle.split()))

@@ -47,6 +47,8 @@ def why(error: BaseException) -> str:
         return "it is nested too deeply"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is no text in UTF-8 (byte {error.object[error.start]:#04x} at {error.start})"
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from twinlens.errors import SubjectError
-from twinlens.model.spans import Span, word_starts
+from twinlens.model.spans import Span, nearest, word_starts
 from twinlens.results import Tokens
 
 
@@ -53,10 +53,13 @@ def occurrences_of(tokens: Tokens, word: str, part: int | None) -> Occurrences:
 
     Raises `SubjectError` where it does not come back, or has no such token.
     """
+    if not word.strip():
+        raise SubjectError("the word is empty; give the word that comes back")
     spans = word_starts(tokens, word)
+    if not spans:
+        raise SubjectError(f"word {word!r} is not in the prompt{nearest(tokens, word)}")
     if len(spans) < 2:
-        count = "is not" if not spans else "stands only once"
-        raise SubjectError(f"word {word!r} {count} in the prompt; it must come back")
+        raise SubjectError(f"word {word!r} stands only once in the prompt; it must come back")
     width = spans[-1][1] - spans[-1][0]
     if part is None:
         part = 1 if width > 1 else 0

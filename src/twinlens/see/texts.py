@@ -17,6 +17,7 @@ from torch import Tensor
 from twinlens.errors import InputError
 from twinlens.model import hamlet
 from twinlens.model.model import Model
+from twinlens.results.reading import why
 from twinlens.see.question import whole
 
 Text = str | Path | Sequence[str | Mapping[str, Any]]
@@ -80,7 +81,8 @@ def documents(text: Text) -> list[str]:
         raise InputError(f"text is {type(text).__name__}; expected a file or a list of documents")
     found = [document for document in found if document.strip()]
     if not found:
-        raise InputError("the text is empty; give some documents")
+        named = f"the text {text}" if isinstance(text, str | Path) else "the text"
+        raise InputError(f"{named} is empty; give some documents")
     return found
 
 
@@ -97,7 +99,9 @@ def windows(model: Model, text: Text, length: int) -> list[Windows]:
     tokenizer puts before a prompt; nothing shorter than two tokens."""
     whole("length", length, 4)
     if model.context is not None and length > model.context:
-        raise InputError(f"length={length} is more than the {model.context} tokens that it reads")
+        raise InputError(
+            f"length={length} is more than the {model.context} tokens that {model.name} reads"
+        )
     found = [_cut(model, document, length) for document in documents(text)]
     found = [made for made in found if made.ids]
     if not found:
@@ -135,28 +139,30 @@ def _of_file(text: str | Path) -> list[str]:
     path = Path(text)
     if path.suffix.lower() not in (".txt", ".jsonl"):
         raise InputError(
-            f"text={str(text)[:60]!r} is no file that ends in .txt or .jsonl; give a text itself as"
-            " a list of documents"
+            f"the text {str(text)[:60]!r} is no file that ends in .txt or .jsonl, nor 'hamlet' (in"
+            " Python, give a text itself as a list of documents)"
         )
     try:
         content = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise InputError(f"the text {path} does not exist") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the text {path} cannot be read as UTF-8: {error}") from error
+        raise InputError(f"the text {path} cannot be read: {why(error)}") from error
     if path.suffix.lower() == ".txt":
         return [content]
-    lines = [line for line in content.split("\n") if line.strip()]
-    return [_of_line(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
+    lines = enumerate(content.split("\n"), 1)
+    return [_of_line(line, f"{path}, line {n}") for n, line in lines if line.strip()]
 
 
 def _of_line(line: str, where: str) -> str:
     try:
         return _of_item(json.loads(line), where)
+    except InputError:
+        raise
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where} is no JSON: {error.msg} at column {error.colno}") from error
     except (ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{where} is no JSON: {error}") from error
+        raise InputError(f"{where} is no JSON: {why(error)}") from error
 
 
 def _of_item(item: Any, where: str) -> str:

@@ -17,7 +17,8 @@ def summary_tables(summary: Summary) -> Iterator[Any]:
 
     what = " − ".join(summary.names)
     mean, low, high = summary.total
-    yield f"{what}: {summary.n_facts} facts; total effect {mean:.3f} [{low:.3f}, {high:.3f}]"
+    traced = f"; total effect {mean:.3f} [{low:.3f}, {high:.3f}]" if mean == mean else ""
+    yield f"{what}: {summary.n_facts} facts{traced}"
     yield from summary.notes
     for kind, average in summary.kinds.items():
         layer, role, peak = average.peak()

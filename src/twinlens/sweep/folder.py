@@ -39,16 +39,22 @@ class Folder:
         optional("pyarrow", "sweep")
         optional("filelock", "sweep")
 
+    def refuse_other(self) -> None:
+        """Raises `RunFolderError` where the folder is a file, or holds other things."""
+        there = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
+        if not there.is_dir():
+            raise RunFolderError(f"cannot make the folder {self.path}: {there} is a file")
+        if self.path.is_dir() and not (self.path / "parts").is_dir():
+            other = next((p for p in self.path.iterdir() if not p.name.startswith(".")), None)
+            if other is not None:
+                raise RunFolderError(
+                    f"{self.path} holds {other.name!r} and is no run of a sweep; give a new folder"
+                )
+
     def make(self) -> None:
         """Make the folder. Raises `RunFolderError` where it cannot be, or holds other things."""
         try:
-            if self.path.is_dir() and not (self.path / "parts").is_dir():
-                other = next((p for p in self.path.iterdir() if not p.name.startswith(".")), None)
-                if other is not None:
-                    raise RunFolderError(
-                        f"{self.path} holds {other.name!r} and is no run of a sweep; give a new"
-                        " folder"
-                    )
+            self.refuse_other()
             for folder in (self.path, self.parts, self.claims):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from twinlens.errors import InputError
 from twinlens.results.base import optional
 from twinlens.results.storage import plain
+from twinlens.see.question import whole
 from twinlens.see.roles import ROLES
 from twinlens.sweep.bootstrap import bootstrap
 from twinlens.sweep.store import SweepRun
@@ -110,8 +111,10 @@ def summed_up(
 
     Raises `InputError` where nothing was measured, or nothing in common.
     """
-    if not 0 < level < 1 or resamples < 2 or top < 0:
-        raise InputError(f"level={level!r}, resamples={resamples!r}, top={top!r} do not fit")
+    if not 0 < level < 1:
+        raise InputError(f"level={level!r} must be more than 0 and less than 1, e.g. 0.95")
+    for name, value, least in (("resamples", resamples, 2), ("seed", seed, 0), ("top", top, 0)):
+        whole(name, value, least)
     facts, others, notes = _chosen(run, against)
     options: dict[str, Any] = {"level": level, "resamples": resamples, "seed": seed}
     kinds: dict[str, RoleAverage] = {}

@@ -136,6 +136,7 @@ def _begin(
 ) -> tuple[Folder, Plan]:
     """Begin the run, or go on in its folder, which must be about the same."""
     folder = Folder(path)
+    folder.refuse_other()
     begun = read_manifest(path)
     if begun is not None:
         refuse_other(path, begun, facts, settings)

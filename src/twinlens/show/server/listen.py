@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from twinlens.errors import InputError
+from twinlens.results.reading import why
 from twinlens.show.server.guard import Rules, names_of
 
 if TYPE_CHECKING:
@@ -100,5 +101,5 @@ def _resolved(host: str, port: int) -> tuple[int, Any]:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:
-        raise InputError(f"--host {host!r} is not known: {error}") from error
+        raise InputError(f"--host {host!r} is not known: {why(error)}") from error
     return family, address
