@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 import twinlens as tl
 from tests.conftest import STORY, random_model
 from twinlens import cli
+from twinlens.cli.examples import EXAMPLES
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +249,24 @@ WRONG = [
     (["draw", "bad.toml"], "damaged or no twinlens result"),
     (["draw"], "FILES"),
     (["check", "empty"], "config.json"),
-]
+    (["check", "hamelt"], "did you mean 'hamlet'"),
+    (["check", ""], "the name of the model is empty"),
+    (["look", STORY, "-m", "hamlet", "--revision", "main"], "--revision is about a hub id"),
+    (["look", "The", "Silent", "Tower"], "'Silent Tower' has no place here; put a text"),
+    (["look", STORY, "-s"], "-s needs a value; `twinlens look --help`"),
+    (["look", STORY, "-s", "Lily", "--sigma", "x"], "--sigma: 'x' is no number"),
+    (["look", STORY, "-s", "Lily", "--replace", "Tom", "--seed", "3"], "--seed is about noise"),
+    (["look", STORY, "-s", "Lily", "--df", "5"], "--df is about --rule t"),
+    (["look", STORY, "-s", "Lily", "--sigma", "1", "--times-std", "2"], "not both"),
+    (["look", STORY, "-m", "nowhere/x", "--lens", "none.safetensors"], "none.safetensors does not"),
+    (["look", STORY, "-m", "nowhere/x", "-s", "Lily", "--samples", "0"], "samples=0"),
+    (
+        ["look", STORY, "-m", "nowhere/x", "--ablate", "1.MLP", "--ablate-to", "mean",
+         "--ablate-text", "none.txt"], "the text none.txt does not exist",
+    ),
+    (["recur", STORY, "-w", "Lily", "--crop", "x"], "START:STOP"),
+    (["serve", "a=hamlet", "a=hamlet", "--port", "0"], "two models are called 'a'"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("arguments", "says"), WRONG, ids=[" ".join(a) for a, _ in WRONG])
@@ -265,6 +284,24 @@ def test_wrong_input_is_one_line_and_leaves_nothing_behind(run, tmp_path, argume
     assert messages.count("\n") == 1
     assert says.lower() in messages.lower()
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_every_command_has_an_example_and_each_can_be_parsed():
+    def leaves(node, chain=()):
+        names = [n for n in node if not n.startswith("-")]
+        return [leaf for n in names for leaf in leaves(node[n], (*chain, n))] or [" ".join(chain)]
+
+    assert sorted(leaves(cli.app)) == sorted(EXAMPLES)
+    for chain, lines in EXAMPLES.items():
+        for line in lines:
+            program, *arguments = shlex.split(line)
+            assert program == "twinlens"
+            assert arguments[: len(chain.split())] == chain.split()
+            cli.app.parse_args(arguments, exit_on_error=False, print_error=False)
+
+
+def test_the_help_shows_the_example(run):
+    assert "twinlens recur" in run("recur", "--help")[1].partition("Example:")[2]
 
 
 def test_truncated_weights_are_refused_in_one_line(run, folder, tmp_path):

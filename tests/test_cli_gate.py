@@ -88,7 +88,9 @@ def test_domains_items_and_text_that_is_shared(folder, capsys, tmp_path):
 @pytest.mark.parametrize(
     "wrong",
     [(), ("--text", "none.jsonl"), ("--domain", "x.jsonl"), ("--text", "hamlet", "--margin", "0"),
-     ("--text", "hamlet", "--final", "a=x", "--final", "a=y"), ("--reference", "/no/where.x")],
+     ("--text", "hamlet", "--final", "a=x", "--final", "a=y"), ("--reference", "/no/where.x"),
+     ("--text", "hamlet", "--again"), ("--text", "hamlet", "--look", "0"),
+     ("--text", "hamlet", "--items", "none.jsonl")],
 )  # fmt: skip
 def test_what_cannot_be_asked_is_one_line(capsys, wrong):
     assert run("hamlet", "hamlet", *wrong) == 2

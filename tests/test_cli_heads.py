@@ -54,6 +54,15 @@ def test_a_picture_is_written(capsys, tmp_path, ending):
     assert str(path) in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "says"), [("no/x.safetensors", "does not exist"), ("x.json", "a name in .safetensors")]
+)
+def test_a_result_that_cannot_be_written_is_refused_before_the_work(capsys, tmp_path, name, says):
+    assert run("--save", str(tmp_path / name)) == 2
+    assert says in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_picture_that_cannot_be_written_is_refused_before_the_work(capsys, tmp_path):
     assert run("--output", str(tmp_path / "no" / "x.png")) == 2
     assert "does not exist" in capsys.readouterr().err

@@ -63,3 +63,17 @@ def test_a_folder_that_is_there_is_refused_before_the_model_is_loaded(capsys, tm
     (tmp_path / "mine.txt").write_text("mine")
     assert run("no/model", "-o", tmp_path) == 2
     assert "is there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (("--pairs", "0"), "--pairs 0 must be at least 1"),
+        (("--limit", "0"), "--limit 0 must be at least 1"),
+        (("--text", "none.txt"), "none.txt does not exist"),
+    ],
+)
+def test_nothing_is_written_where_it_could_not_be_compared(capsys, tmp_path, wrong, says):
+    assert run("hamlet", "-o", tmp_path / "new", *wrong) == 2
+    assert says in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

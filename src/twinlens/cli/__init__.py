@@ -22,6 +22,9 @@ from twinlens.cli import (
     use,
 )
 from twinlens.cli.app import app, main
+from twinlens.cli.examples import show_examples
+
+show_examples(app)
 
 __all__ = [
     "app",

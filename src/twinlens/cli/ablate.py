@@ -15,6 +15,7 @@ from twinlens.cli.common import (
     write,
 )
 from twinlens.cli.options import AblateOptions, LensOptions, OutputOptions
+from twinlens.cli.refusing import refuse_bad_text
 from twinlens.cli.values import token
 from twinlens.errors import InputError
 
@@ -41,6 +42,8 @@ def refuse_ablation(asked: AblateOptions, lens: LensOptions) -> None:
         raise InputError("--ablate-factor goes with --ablate-to zero")
     if (asked.ablate_to == "zero") != (asked.ablate_text is None):
         raise InputError("--ablate-text goes with --ablate-to mean and resample, and they need it")
+    if asked.ablate_text is not None:
+        refuse_bad_text(asked.ablate_text)
     if lens.fitted:
         raise InputError("--lens was fitted to the model as it is; leave it out with --ablate")
 

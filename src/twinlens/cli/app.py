@@ -14,6 +14,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 
 from twinlens import __version__
 from twinlens.cli.settings import settings_file
+from twinlens.cli.wording import worded
 from twinlens.errors import TwinlensError
 
 app = App(
@@ -40,8 +41,7 @@ def launch(
         TOML file with a table for each command, e.g. [look] with subject = "Paris". What stands
         on the command line wins.
     """
-    if settings is not None:
-        app.config = (settings_file(settings, app),)
+    app.config = () if settings is None else (settings_file(settings, app),)
     return app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
 
 
@@ -63,7 +63,9 @@ def _run(arguments: Sequence[str] | None) -> int:
             arguments, exit_on_error=False, print_error=False, result_action="return_value"
         )
         sys.stdout.flush()
-    except (TwinlensError, CycloptsError) as error:
+    except CycloptsError as error:
+        return _failed(worded(error))
+    except TwinlensError as error:
         return _failed(str(error))
     except BrokenPipeError:
         _print_no_more()

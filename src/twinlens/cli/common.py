@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twinlens.cli.options import LensOptions, ModelOptions, NoiseOptions, OutputOptions
+from twinlens.cli.refusing import refuse_bad_file, refuse_bad_name
 from twinlens.cli.values import span, token
 from twinlens.errors import InputError, ResultFileError
 
@@ -27,6 +28,7 @@ def load_model(source: str, options: ModelOptions, *, quiet: bool) -> Model:
     """The model, with a word on standard error while it comes."""
     from rich.console import Console
 
+    refuse_bad_name(source, options)
     console = Console(stderr=True, quiet=quiet)
     with console.status("importing torch and transformers"):
         import huggingface_hub
@@ -133,14 +135,6 @@ def named_by_kind(results: Sequence[Result]) -> dict[str, Result]:
     return named
 
 
-def refuse_bad_file(path: Path) -> None:
-    """Before anything is computed: can a file be written there?"""
-    if not path.parent.is_dir():
-        raise ResultFileError(f"cannot write {path}: the folder {path.parent} does not exist")
-    if path.is_dir():
-        raise ResultFileError(f"cannot write {path}: it is a folder")
-
-
 def refuse_bad_output(output: OutputOptions) -> None:
     """Before anything is computed: can what was asked for be written?"""
     from twinlens.results.base import optional
@@ -162,6 +156,14 @@ def refuse_bad_output(output: OutputOptions) -> None:
         for taken in output.save.glob("*.safetensors"):
             if taken.is_dir():
                 raise ResultFileError(f"cannot write into {output.save}: {taken} is a folder")
+
+
+def refuse_bad_crop(output: OutputOptions, model: Model, prompt: str) -> None:
+    """Before anything is computed: has the prompt the tokens of --crop?"""
+    from twinlens.show.layout import cropped
+
+    if output.crop is not None:
+        cropped(span(output.crop, "--crop"), len(model.encode(prompt)))
 
 
 def _make_folder(path: Path) -> None:

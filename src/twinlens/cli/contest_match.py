@@ -19,6 +19,8 @@ from twinlens.cli.contest_options import (
     secret_of,
 )
 from twinlens.cli.options import ModelOptions, Whole
+from twinlens.cli.refusing import refuse_bad_text
+from twinlens.errors import InputError
 
 if TYPE_CHECKING:
     from twinlens.contest.judgement import Rules
@@ -78,6 +80,9 @@ def match(
 
     known("--tier", tier, TIERS)
     known("--recipe", options.recipe, RECIPES)
+    if red_steps < 1:
+        raise InputError(f"--red-steps {red_steps} must be at least 1")
+    refuse_bad_text(text)
     loaded = load_model(model, load or ModelOptions(), quiet=still)
     from twinlens.contest.match import play_match
 

@@ -11,7 +11,8 @@ from cyclopts import Parameter
 from twinlens.cli.app import app
 from twinlens.cli.common import refuse_bad_output, show
 from twinlens.cli.options import LensMetric, LensOptions, OutputOptions, Whole
-from twinlens.errors import InputError, ResultFileError
+from twinlens.cli.refusing import refuse_bad_file
+from twinlens.errors import InputError
 
 _RESULT = ".safetensors"
 
@@ -88,6 +89,4 @@ def _refuse_bad_result(path: Path, files: list[Path]) -> None:
         raise InputError(
             f"{path} holds one result, but {len(files)} files were given; --save FOLDER keeps each"
         )
-    if path.is_dir() or not path.parent.is_dir():
-        what = "it is a folder" if path.is_dir() else f"the folder {path.parent} does not exist"
-        raise ResultFileError(f"cannot write {path}: {what}")
+    refuse_bad_file(path)

@@ -15,11 +15,11 @@ from twinlens.cli.common import (
     load_model,
     print_json,
     print_notes,
-    refuse_bad_file,
     table_of_numbers,
 )
 from twinlens.cli.edit_options import EditTextOptions, FactOptions, MethodOptions
 from twinlens.cli.options import ModelOptions, Whole
+from twinlens.cli.refusing import refuse_bad_file, refuse_bad_text, refuse_taken_folder
 from twinlens.errors import InputError
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ def edit(
     _refuse_bad_files(trace, output)
     options, read = method or MethodOptions(), texts or EditTextOptions()
     facts = _facts(fact or FactOptions())
-    if options.method == "rome" and (read.text is None) == (read.samples is None):
-        raise InputError("give a text for the covariance, --text FILE, or --samples N")
+    _constants(options)
+    _refuse_bad_texts(options, read)
     loaded = load_model(model, load or ModelOptions(), quiet=json)
     from twinlens.change.asking import top_tokens
     from twinlens.change.change import changed
@@ -90,12 +90,20 @@ def _refuse_bad_files(trace: Path | None, output: Path | None) -> None:
         if trace.suffix.lower() != ".html":
             raise InputError(f"--trace {str(trace)!r}: choose a name in .html")
         refuse_bad_file(trace)
-    if output is not None and output.exists() and not _is_empty_folder(output):
-        raise InputError(f"--output {str(output)!r} is there already; give a new folder")
+    if output is not None:
+        refuse_taken_folder(output)
 
 
-def _is_empty_folder(path: Path) -> bool:
-    return path.is_dir() and not any(path.iterdir())
+def _refuse_bad_texts(options: MethodOptions, read: EditTextOptions) -> None:
+    """Before the model is loaded: is there a text for the covariance, and can it be read?"""
+    if options.method == "rome":
+        if read.text is None and read.samples is None:
+            raise InputError("give a text for the covariance, --text FILE, or --samples N")
+        if read.text is not None and read.samples is not None:
+            raise InputError("give --text or --samples, not both: the covariance is of one of them")
+    for text in (read.text, read.loss_text):
+        if text is not None:
+            refuse_bad_text(text)
 
 
 def _save(
@@ -164,6 +172,7 @@ def _changes(
     if options.method == "fine-tune":
         return list(fine_tune_facts(model, facts, layer=layer, **given)), [HASE]
     rome = EditOptions(seed=options.seed, **given)
+    _refuse_few(model, layer, rome.ridge, read)
     covariance = key_covariance(
         model, layer, read.text, samples=read.samples, length=read.length, seed=options.seed,
         cache="default" if read.cache is None else read.cache, progress=bar,
@@ -176,6 +185,22 @@ def _changes(
             " --loss-text tells that of another"
         )
     return list(edits), list(dict.fromkeys(notes))
+
+
+def _refuse_few(model: Model, layer: int, ridge: float, read: EditTextOptions) -> None:
+    """Before texts are sampled: are their tokens as many as the covariance's rows?"""
+    from twinlens.change.parts import Part, projection, refuse_missing
+
+    if read.samples is None or read.samples < 1 or ridge or layer < 0:
+        return
+    refuse_missing(model, [Part("mlp", layer, 0)])
+    inputs, tokens = projection(model, "mlp", layer).by_input.shape[0], read.samples * read.length
+    if tokens < inputs:
+        raise InputError(
+            f"--samples {read.samples} of {read.length} tokens are {tokens} tokens, fewer than the"
+            f" {inputs} inputs of the weight: give --samples {-(-inputs // read.length)} at least,"
+            " or --ridge 1e-4"
+        )
 
 
 def _scores(

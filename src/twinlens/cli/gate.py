@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,14 +14,14 @@ from twinlens.cli.common import (
     load_model,
     print_json,
     print_notes,
-    refuse_bad_file,
     table_of_numbers,
 )
 from twinlens.cli.options import ModelOptions, Whole
-from twinlens.errors import InputError
+from twinlens.cli.refusing import refuse_bad_result
+from twinlens.errors import InputError, OverlapError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     from rich.console import Console
 
@@ -108,8 +109,14 @@ def gate(
         Print the verdicts as JSON.
     """
     if reference is not None:
-        refuse_bad_file(reference)
-    made, options = _gate(texts or TextOptions(), rule or RuleOptions()), load or ModelOptions()
+        refuse_bad_result(reference, "the original's numbers")
+    if look is not None and look < 1:
+        raise InputError(f"--look {look} must be at least 1")
+    asked, options = texts or TextOptions(), load or ModelOptions()
+    if again and not asked.final:
+        raise InputError("--again is about the final text; give --final FILE too")
+    with drop_shared_is_told():
+        made = _gate(asked, rule or RuleOptions())
     bar = False if json else None
     kept = made.of(load_model(original, options, quiet=json), file=reference, progress=bar)
     model = load_model(changed, options, quiet=json)
@@ -145,6 +152,15 @@ def _gate(texts: TextOptions, rule: RuleOptions) -> Gate:
         items=None if texts.items is None else read_items(texts.items),
         **asdict(rule),
     )
+
+
+@contextmanager
+def drop_shared_is_told() -> Generator[None]:
+    """Where texts share documents, the error says which option leaves those out."""
+    try:
+        yield
+    except OverlapError as error:
+        raise InputError(f"{error}, or give --drop-shared") from error
 
 
 def named_texts(given: Sequence[str], option: str) -> dict[str, str]:

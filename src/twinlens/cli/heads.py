@@ -17,6 +17,7 @@ from twinlens.cli.common import (
     table_of_numbers,
 )
 from twinlens.cli.options import ModelOptions, OutputOptions, Whole
+from twinlens.cli.refusing import refuse_bad_result
 
 if TYPE_CHECKING:
     from twinlens.results import HeadResult
@@ -70,6 +71,8 @@ def heads(
     from twinlens.show.twin import twin
 
     refuse_bad_output(OutputOptions(output=output))
+    if save is not None:
+        refuse_bad_result(save, "the scores of heads")
     loaded = load_model(model, load or ModelOptions(), quiet=json)
     result = induction(
         loaded, sequences=sequences, length=length, repeats=repeats, seed=seed,
@@ -79,12 +82,13 @@ def heads(
         result.save(save)
     if output is not None:
         twin(result).save(output)
-        if not json:
-            print(f"wrote {output}", file=sys.stderr)
     if json:
         print_json(result.to_dict())
     else:
         _print(result)
+        for path in (save, output):
+            if path is not None:
+                print(f"wrote {path}", file=sys.stderr)
 
 
 def _print(result: HeadResult) -> None:

@@ -13,10 +13,10 @@ from twinlens.cli.common import (
     load_model,
     print_json,
     print_notes,
-    refuse_bad_file,
     table_of_numbers,
 )
 from twinlens.cli.options import ModelOptions, Whole
+from twinlens.cli.refusing import refuse_bad_result, refuse_bad_text
 from twinlens.errors import InputError
 
 if TYPE_CHECKING:
@@ -81,9 +81,8 @@ def fit(
     quiet
         Print nothing but errors.
     """
-    if output.suffix.lower() != ".safetensors":
-        raise InputError(f"cannot write a lens to {str(output)!r}; choose a name in .safetensors")
-    refuse_bad_file(output)
+    refuse_bad_result(output, "a lens")
+    refuse_bad_text(text)
     loaded = load_model(model, load or ModelOptions(), quiet=json or quiet)
     from twinlens.see.fit import fit_lens
 
@@ -139,6 +138,7 @@ def report(
     opened |= {path.stem: open_lens(path) for path in lens}
     if len(opened) != len(lens) + 1:
         raise InputError("two lenses have the same file name (or one is called plain); rename one")
+    refuse_bad_text(text)
     loaded = load_model(model, load or ModelOptions(), quiet=json)
     found = compare_lenses(
         loaded, text, opened, length=length, batch_tokens=batch_tokens,

@@ -11,7 +11,14 @@ from cyclopts import Parameter
 
 from twinlens.cli.ablate import look_ablated, refuse_ablation
 from twinlens.cli.app import app
-from twinlens.cli.common import load_model, progress, refuse_bad_output, say, show
+from twinlens.cli.common import (
+    load_model,
+    progress,
+    refuse_bad_crop,
+    refuse_bad_output,
+    say,
+    show,
+)
 from twinlens.cli.options import (
     AblateOptions,
     CorruptionOptions,
@@ -22,12 +29,13 @@ from twinlens.cli.options import (
     OutputOptions,
     TraceOptions,
 )
+from twinlens.cli.refusing import refuse_idle_noise
 from twinlens.cli.values import position, span, token, token_or_none
 from twinlens.errors import InputError
 
 if TYPE_CHECKING:
     from twinlens.model.model import Model
-    from twinlens.results import Result
+    from twinlens.results import FittedLens, Result
     from twinlens.see.look import LookSettings
 
 ModelArgument = Annotated[str, Parameter(name=("--model", "-m"))]
@@ -69,18 +77,18 @@ def look(
     if not neurons.neurons and neurons != NeuronOptions():
         raise InputError("--method, --basis and --reduce are about single neurons; give --neurons")
     _refuse_metric_of_rows(lens)
+    refuse_idle_noise(corruption)
     refuse_ablation(ablation, lens)
     refuse_bad_output(output)
-    loaded = load_model(model, load or ModelOptions(), quiet=output.quiet)
-    if output.crop is not None:
-        from twinlens.show.layout import cropped
-
-        cropped(span(output.crop, "--crop"), len(loaded.encode(prompt)))
     settings = _settings(prompt, trace, corruption, neurons, heads or HeadOptions(), lens)
+    lenses = _lenses(lens)
+    loaded = load_model(model, load or ModelOptions(), quiet=output.quiet)
+    refuse_bad_crop(output, loaded, prompt)
     if ablation.ablate:
         look_ablated(loaded, settings, ablation, lens, output, neurons.reduce)
     else:
-        show(loaded, _measure(loaded, settings, lens, output), lens, output, neurons.reduce)
+        made = _measure(loaded, settings, lenses, output)
+        show(loaded, made, lens, output, neurons.reduce)
 
 
 def _story(
@@ -150,7 +158,7 @@ def _settings(
         "answer": token_or_none(asked.answer, "--answer"),
         "foil": token_or_none(asked.foil, "--foil"),
     }
-    return LookSettings(
+    made = LookSettings(
         prompt,
         kinds=[kind],
         neurons=neurons.neurons,
@@ -163,14 +171,21 @@ def _settings(
         **dataclasses.asdict(corruption),
         **dataclasses.asdict(heads),
     )
+    _ = made.corruption  # refuses what is none
+    return made
+
+
+def _lenses(lens: LensOptions) -> list[FittedLens]:
+    """The fitted lenses that were asked for; read before the model is loaded."""
+    from twinlens.see.opening import open_lens
+
+    return [open_lens(path) for path in lens.fitted]
 
 
 def _measure(
-    model: Model, settings: LookSettings, lens: LensOptions, output: OutputOptions
+    model: Model, settings: LookSettings, lenses: list[FittedLens], output: OutputOptions
 ) -> list[Result]:
     from twinlens.see.look import look
-    from twinlens.see.opening import open_lens
 
-    lenses = [open_lens(path) for path in lens.fitted]
     heard = None if output.quiet else say
     return look(model, settings, lenses=lenses, progress=progress(output), say=heard)

@@ -15,12 +15,15 @@ from twinlens.cli.common import (
     print_json,
     print_notes,
     progress,
+    refuse_bad_crop,
     refuse_bad_output,
     say,
     table_of_numbers,
     write,
 )
 from twinlens.cli.options import CorruptionOptions, ModelOptions, OutputOptions, Whole
+from twinlens.cli.refusing import refuse_idle_noise
+from twinlens.cli.values import span
 from twinlens.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,8 +69,10 @@ def recur(
     """
     output, corruption = output or OutputOptions(), corruption or CorruptionOptions()
     prompt, word = _asked(prompt, word, model)
+    refuse_idle_noise(corruption)
     refuse_bad_output(output)
     loaded = load_model(model, load or ModelOptions(), quiet=output.quiet or output.json)
+    refuse_bad_crop(output, loaded, prompt)
     from twinlens.see.look import LookSettings, told
     from twinlens.see.recurrence import recurrence
     from twinlens.show.twin import twin
@@ -84,7 +89,11 @@ def recur(
     elif not output.quiet:
         _print(found.story, found.notes)
     view = twin(
-        *found.results, columns=output.columns, flip=output.flip, transpose=output.transpose
+        *found.results,
+        columns=output.columns,
+        crop=None if output.crop is None else span(output.crop, "--crop"),
+        flip=output.flip,
+        transpose=output.transpose,
     )
     write(view, named, output)
 

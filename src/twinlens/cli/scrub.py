@@ -11,9 +11,9 @@ from cyclopts import Parameter
 
 from twinlens.cli.app import app
 from twinlens.cli.common import load_model, print_json
-from twinlens.cli.gate import Repeated, named_texts
+from twinlens.cli.gate import Repeated, drop_shared_is_told, named_texts
 from twinlens.cli.options import ModelOptions
-from twinlens.errors import InputError, OverlapError
+from twinlens.errors import InputError
 
 if TYPE_CHECKING:
     from twinlens.change.gate import Gate
@@ -110,13 +110,11 @@ def _gate(
     from twinlens.change.gate import Gate
 
     last = named_texts(final, "--final")
-    try:
+    with drop_shared_is_told():
         return Gate(
             named, margin, final=last or None, chosen_on={"--text": text},
             shared="drop" if drop else "refuse",
         )  # fmt: skip
-    except OverlapError as error:
-        raise InputError(f"{error}, or give --drop-shared") from error
 
 
 def _recipe(path: Path | None, *, quiet: bool) -> Recipe:

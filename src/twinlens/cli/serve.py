@@ -76,10 +76,11 @@ def _loaded(given: tuple[str, ...], options: ModelOptions) -> dict[str, Model]:
     loaded: dict[str, Model] = {}
     for text in given:
         named = None if Path(text).exists() else _NAMED.fullmatch(text)
-        model = load_model(named[2] if named else text, options, quiet=False)
+        source = named[2] if named else text
+        model = load_model(source, options, quiet=False)
         name = named[1] if named else model.name
         if name in loaded:
-            raise InputError(f"two models are called {name!r}; give one another: NAME={text}")
+            raise InputError(f"two models are called {name!r}; give one another: NAME={source}")
         loaded[name] = model
     return loaded
 
@@ -91,10 +92,11 @@ def _runs(given: list[str]) -> dict[str, Path]:
     folders: dict[str, Path] = {}
     for text in given:
         named = None if Path(text).exists() else _NAMED.fullmatch(text)
-        folder = Path(named[2] if named else text).expanduser().resolve()
+        source = named[2] if named else text
+        folder = Path(source).expanduser().resolve()
         name = named[1] if named else folder.name
         if name in folders:
-            raise InputError(f"two runs are called {name!r}; give one another: --run NAME={text}")
+            raise InputError(f"two runs are called {name!r}; give one another: --run NAME={source}")
         open_run(folder)
         folders[name] = folder
     return folders

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from twinlens.cli.app import app
 from twinlens.cli.common import load_model, print_json, print_notes, table_of_numbers
 from twinlens.cli.options import ModelOptions, Whole
+from twinlens.cli.refusing import refuse_bad_text, refuse_taken_folder
 from twinlens.errors import InputError
 
 if TYPE_CHECKING:
@@ -49,8 +50,11 @@ def shrink(
     json
         Print the numbers as JSON.
     """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise InputError(f"--output {str(output)!r} is there already; give a new folder")
+    refuse_taken_folder(output)
+    for name, value in (("--multiple", multiple), ("--limit", limit), ("--pairs", pairs)):
+        if value < 1:
+            raise InputError(f"{name} {value} must be at least 1")
+    refuse_bad_text(text)
     options = load or ModelOptions()
     loaded = load_model(model, options, quiet=json)
     from twinlens.change.shrink import shrink

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from twinlens.cli.app import app
-from twinlens.cli.common import noise_of, print_json, refuse_bad_file
+from twinlens.cli.common import noise_of, print_json
 from twinlens.cli.options import ModelOptions, NoiseOptions, Whole
+from twinlens.cli.refusing import refuse_bad_file, refuse_idle_noise
 from twinlens.cli.values import whole
 from twinlens.cli.workers import WorkerOptions, able
 from twinlens.errors import InputError
@@ -97,9 +98,11 @@ def sweep(
         Print nothing but errors.
     """
     from twinlens.sweep.facts import read_facts
+    from twinlens.sweep.folder import Folder
     from twinlens.sweep.sweeping import sweep_facts
 
     options = _checked(asked or SweepOptions(), noise or NoiseOptions())
+    Folder(output.expanduser()).refuse_other()
     read = read_facts(facts, strict=strict)
     if not (quiet or json):
         _tell_rejected(read, output)
@@ -119,6 +122,7 @@ def sweep(
 
 def _checked(asked: SweepOptions, noise: NoiseOptions) -> dict[str, Any]:
     """The options as keywords of `tl.sweep_facts`."""
+    refuse_idle_noise(noise)
     if asked.corruption != "noise" and noise != NoiseOptions():
         raise InputError("--sigma, --samples and the like are about noise; leave --corruption out")
     same = (
@@ -161,7 +165,17 @@ def _tell(run: SweepRun, seconds: float) -> None:
         f" {counts['measured']} measured, {counts['unknown']} unknown to the model,"
         f" {counts['failed']} failed{known}"
     )
-    print(f"twinlens summarize {run.path} -o figure.pdf  shows the averages")
+    _tell_failed(run)
+    if counts["measured"]:
+        print(f"twinlens summarize {run.path} -o figure.pdf  shows the averages")
+
+
+def _tell_failed(run: SweepRun) -> None:
+    """The first fact that could not be measured, and why."""
+    failed = run.facts.filter(run.facts["status"] == "failed")
+    if len(failed):
+        first = failed.row(0, named=True)
+        print(f"failed, the first at {first['id']!r}: {first['reason']}")
 
 
 @app.command

@@ -13,10 +13,10 @@ from twinlens.cli.common import (
     load_model,
     print_json,
     print_notes,
-    refuse_bad_file,
     table_of_numbers,
 )
 from twinlens.cli.options import ModelOptions, Whole
+from twinlens.cli.refusing import refuse_bad_file, refuse_bad_text
 from twinlens.errors import InputError
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def use(
     if not 0 < lowest < 1:
         raise InputError(f"--lowest {lowest} must be a share between 0 and 1")
     _refuse_bad_outputs(output or [])
+    refuse_bad_text(text)
     loaded = load_model(model, load or ModelOptions(), quiet=json or quiet)
     from twinlens.change.use import use_map
 

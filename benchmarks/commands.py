@@ -1,0 +1,128 @@
+"""How long each command takes on hamlet, the bundled model, from the prompt to the prompt.
+
+    python benchmarks/commands.py [--only look,use] [--rounds 1] [--threads 1] [--wrong]
+
+Each command runs as a user runs it, in a process of its own, so the import of torch and
+transformers (the first rows say how long that alone takes) is in every number. Long ones are asked
+for little: the command that was timed is printed beside its time. `--wrong`: wrong inputs instead,
+which should be refused before anything is computed. Times depend on the machine, and on what else
+it does: compare rows of one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import twinlens as tl
+
+PROMPT = '"The Silent Tower is in the city of"'
+FACT = f'--prompt {PROMPT} -s "Silent Tower" --target " Osterly"'
+COMMANDS = [  # a name, and what is typed; files of earlier ones are used by later ones
+    ("--version", "--version"),
+    ("look --help", "look --help"),
+    ("look", "look"),
+    ("look", f'look {PROMPT} -s "Silent Tower" -o twin.html --save kept'),
+    ("look", f'look {PROMPT} -s "Silent Tower" --neurons'),
+    ("look", f'look {PROMPT} -s "Silent Tower" --ablate 2.MLP'),
+    ("draw", "draw kept/lens.safetensors kept/trace.safetensors -o twin.svg"),
+    ("convert", "convert kept/lens.safetensors -o again.safetensors"),
+    ("check", "check"),
+    ("neuron", f"neuron hamlet 4.112 --prompt {PROMPT}"),
+    ("heads", "heads"),
+    ("recur", "recur --no-neurons"),
+    ("lens fit", "lens fit --text some.jsonl --steps 20 -o tuned.safetensors"),
+    ("lens report", "lens report --text few.jsonl --lens tuned.safetensors"),
+    ("sweep", "sweep hamlet --limit 10 -o run"),
+    ("summarize", "summarize run -o run.png"),
+    ("use", "use --text few.jsonl -o use.png"),
+    ("edit", f"edit --layer 2 {FACT} --text some.jsonl -o edited"),
+    ("undo", "undo edited --to 0"),
+    ("gate", "gate hamlet edited --text gate.jsonl"),
+    (
+        "scrub",
+        "scrub --text few.jsonl --gate gate.jsonl --drop-shared --recipe short.toml -o scrubbed",
+    ),
+    ("shrink", "shrink hamlet --text few.jsonl --pairs 3 -o narrow"),
+    ("contest tiers", "contest tiers"),
+    ("contest recipes", "contest recipes"),
+    ("contest implant", "contest implant --steps 2 -o match"),
+    ("contest clean", "contest clean hamlet --text few.jsonl --steps 2 --recipe fine-tune -o blue"),
+]
+WRONG = [
+    ("no such command", "loook"),
+    ("no such option", "look x --subjet y"),
+    ("a subject that is not there", f"look {PROMPT} -s Eiffel"),
+    ("a name that is misspelt", f"look {PROMPT} -m hamelt"),
+    ("an unknown ending", f"look {PROMPT} -o x.gif"),
+    ("a text that is not there", "use --text none.txt"),
+    ("a file that is no result", "draw gate.jsonl"),
+    ("a folder that is taken", "edit --layer 2 --samples 9 -o . " + FACT),
+    ("no run", "summarize ."),
+]
+RECIPE = """
+[[stage]]
+do = "noise"
+scale = 0.01
+times = 1
+"""
+
+
+def files(folder: Path) -> None:
+    """The texts and the recipe that the commands name."""
+    documents = tl.hamlet.text("validation")
+    for name, some in (("few", documents[:10]), ("some", documents[:40]), ("gate", documents[40:])):
+        lines = "".join(json.dumps({"text": one["text"]}) + "\n" for one in some)
+        (folder / f"{name}.jsonl").write_text(lines)
+    (folder / "short.toml").write_text(RECIPE)
+
+
+def run(typed: str, folder: Path, threads: int, limit: float) -> tuple[float, int | None]:
+    """Seconds and the exit code of a command; None where it was broken off at the limit."""
+    words = [sys.executable, "-m", "twinlens", *shlex.split(typed)]
+    about = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
+    about["PYTHONPATH"] = str(Path(tl.__file__).parents[1])
+    started = time.perf_counter()
+    try:
+        done = subprocess.run(words, cwd=folder, env=about, capture_output=True, timeout=limit)
+    except subprocess.TimeoutExpired:
+        return time.perf_counter() - started, None
+    return time.perf_counter() - started, done.returncode
+
+
+def main() -> None:
+    """Print the table, a row as soon as it was timed."""
+    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    options.add_argument("--only", default="", help="names of commands, with commas between")
+    options.add_argument("--rounds", type=int, default=1, help="the median of so many")
+    options.add_argument("--threads", type=int, default=1)
+    options.add_argument("--limit", type=float, default=600, help="seconds of one command")
+    options.add_argument("--wrong", action="store_true", help="time refusals")
+    given = options.parse_args()
+    only = {name.strip() for name in given.only.split(",") if name.strip()}
+    print(f"{platform.machine()} with {os.cpu_count()} CPUs, threads: {given.threads}")
+    print("| command | seconds | exit code |\n|---|---:|---:|", flush=True)
+    with tempfile.TemporaryDirectory(prefix="twinlens-") as name:
+        folder = Path(name)
+        files(folder)
+        for title, typed in WRONG if given.wrong else COMMANDS:
+            if only and title not in only:
+                continue
+            took = [run(typed, folder, given.threads, given.limit) for _ in range(given.rounds)]
+            seconds, code = statistics.median(one[0] for one in took), took[-1][1]
+            shown = f"{title}: `{typed}`" if given.wrong else f"`twinlens {typed}`"
+            ended = "broken off" if code is None else code
+            print(f"| {shown} | {seconds:.1f} | {ended} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

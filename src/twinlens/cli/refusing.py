@@ -1,0 +1,72 @@
+"""What is refused before a model is loaded, in the same words by every command."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+from twinlens.cli.options import CorruptionOptions, ModelOptions, NoiseOptions
+from twinlens.errors import InputError, LoadError, ResultFileError
+
+_BUNDLED = "hamlet"
+
+
+def refuse_bad_name(source: str, options: ModelOptions) -> None:
+    """Before anything heavy is imported: a slip in "hamlet", a revision of what has none."""
+    from difflib import get_close_matches
+
+    here = source == _BUNDLED or Path(source).expanduser().exists()
+    if not source.strip():
+        raise LoadError('the name of the model is empty; give "hamlet", a directory or a hub id')
+    if not here and get_close_matches(source.lower(), [_BUNDLED], cutoff=0.8):
+        raise LoadError(f"there is no directory {source!r}; did you mean {_BUNDLED!r}?")
+    if here and options.revision is not None:
+        raise InputError(f"--revision is about a hub id; {source!r} is on this machine")
+
+
+def refuse_bad_file(path: Path) -> None:
+    """Can a file be written there?"""
+    if not path.parent.is_dir():
+        raise ResultFileError(f"cannot write {path}: the folder {path.parent} does not exist")
+    if path.is_dir():
+        raise ResultFileError(f"cannot write {path}: it is a folder")
+
+
+def refuse_bad_result(path: Path, what: str) -> None:
+    """Can `what`, a result, be written there?"""
+    if path.suffix.lower() != ".safetensors":
+        raise InputError(f"cannot write {what} to {str(path)!r}; choose a name in .safetensors")
+    refuse_bad_file(path)
+
+
+def refuse_taken_folder(path: Path) -> None:
+    """Is there no such folder yet, or nothing in it, and could one be made?"""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"--output {str(path)!r} is there already; give a new folder")
+    there = next(one for one in (path, *path.expanduser().absolute().parents) if one.exists())
+    if not there.is_dir():
+        raise InputError(f"cannot make the folder {path}: {there} is a file")
+
+
+def refuse_bad_text(text: str) -> None:
+    """Can the text be read, and is there something in it?"""
+    from twinlens.see.texts import documents
+
+    documents(text)
+
+
+def refuse_idle_noise(asked: NoiseOptions) -> None:
+    """What is set of the noise must not be passed over in silence."""
+    given = [f.name for f in fields(NoiseOptions) if getattr(asked, f.name) != f.default]
+    replaced = isinstance(asked, CorruptionOptions) and (
+        asked.counterfactual is not None or asked.replace
+    )
+    if given and replaced:
+        option = f"--{given[0].replace('_', '-')}"
+        raise InputError(
+            f"{option} is about noise; leave it out with --counterfactual or --replace"
+        )
+    if "df" in given and asked.rule != "t":
+        raise InputError("--df is about --rule t; give it too")
+    if {"sigma", "times_std"} <= set(given):
+        raise InputError("give --sigma or --times-std, not both")
