@@ -50,7 +50,9 @@ EXAMPLES = {
 
 
 def show_examples(app: App) -> None:
-    """Put its examples below the help of each command."""
+    """Put its examples below the help of each command, where cyclopts (4.1) has a place for it."""
+    if not hasattr(app, "help_epilogue"):
+        return
     for chain, lines in EXAMPLES.items():
         command = app
         for name in chain.split():
