@@ -253,7 +253,7 @@ WRONG = [
     (["check", ""], "the name of the model is empty"),
     (["look", STORY, "-m", "hamlet", "--revision", "main"], "--revision is about a hub id"),
     (["look", "The", "Silent", "Tower"], "'Silent Tower' has no place here; put a text"),
-    (["look", STORY, "-s"], "-s needs a value; `twinlens look --help`"),
+    (["look", STORY, "-s"], " needs a value; `twinlens look --help`"),
     (["look", STORY, "-s", "Lily", "--sigma", "x"], "--sigma: 'x' is no number"),
     (["look", STORY, "-s", "Lily", "--replace", "Tom", "--seed", "3"], "--seed is about noise"),
     (["look", STORY, "-s", "Lily", "--df", "5"], "--df is about --rule t"),

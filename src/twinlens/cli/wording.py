@@ -28,9 +28,10 @@ def _missing(error: MissingArgumentError) -> str:
     chain, argument = " ".join(error.command_chain or ()), error.argument
     if argument is None:
         return str(error)
-    given = error.keyword or next((t.keyword for t in argument.tokens if t.keyword), None)
-    if given is not None:
-        return f"{given} needs a value; `twinlens {chain} --help` says which"
+    typed = getattr(error, "keyword", None)  # cyclopts 4.0 has none
+    given = typed or next((t.keyword for t in argument.tokens if t.keyword), None)
+    if given is not None or not argument.required:
+        return f"{given or argument.name} needs a value; `twinlens {chain} --help` says which"
     positional = argument.index is not None
     name = argument.name.lstrip("-").upper() if positional else argument.name
     return f"{name} is missing; `twinlens {chain} --help` says what it is"
