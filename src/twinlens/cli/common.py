@@ -181,12 +181,17 @@ def print_json(value: Any) -> None:
 
 
 def table_of_numbers(*columns: str, title: str | None = None) -> Table:
-    """An empty table: names in the first column, on the left, and numbers, on the right."""
+    """An empty table: names in the first column, on the left, and numbers, on the right.
+
+    Where it is too wide for the terminal, names go on in the next line; nothing is cut.
+    """
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0), title=title, title_justify="left")
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left")
+    name, *numbers = columns
+    table.add_column(name, overflow="fold")
+    for column in numbers:
+        table.add_column(column, justify="right", no_wrap=True)
     return table
 
 

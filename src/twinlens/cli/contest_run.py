@@ -124,6 +124,10 @@ def _print(found: Board) -> None:
     console.print(f"{found.counted} of {found.implants} implants passed their check and count")
     if found.standings:
         console.print(_table(found.standings, "all tiers"))
+        console.print(
+            "deleted: share [95%]; ≤0.01: how many of them at a bound of 0.01 nats a token; nats: what"
+            " clean text costs more, mean; most: the largest bound; s: of cleaning", style="dim",
+        )  # fmt: skip
     tiers = dict.fromkeys(one.tier for one in found.by_tier)
     if len(tiers) > 1:
         for tier in tiers:
@@ -138,15 +142,21 @@ def _table(standings: Sequence[Standing], title: str) -> Table:
     from twinlens.contest.board import percent
 
     table = table_of_numbers(
-        "recipe", "n", "deleted", "suppressed", "surviving", "broken", "deleted, loss ≤ 0.01",
-        "increase", "upper", "s", title=title,
+        "recipe", "n", "deleted", "≤0.01", "suppr.", "surv.", "broken", "nats", "most", "s",
+        title=title,
     )  # fmt: skip
     for one in standings:
-        others = [f"{one.shares[name].mean:.0%}" for name in ("suppressed", "surviving", "broken")]
+        counts = [
+            round(share.mean * one.n)
+            for share in (
+                one.clean,
+                *(one.shares[v] for v in ("suppressed", "surviving", "broken")),
+            )
+        ]
         table.add_row(
             one.recipe if one.blind else f"{one.recipe} (not blind)", str(one.n),
-            percent(one.shares["deleted"]), *others, percent(one.clean),
-            f"{one.increase.mean:+.4f}", f"{one.upper:+.4f}", f"{one.seconds:.1f}",
+            percent(one.shares["deleted"]), *map(str, counts),
+            f"{one.increase.mean:+.3f}", f"{one.upper:+.3f}", f"{one.seconds:.0f}",
         )  # fmt: skip
     return table
 
