@@ -81,7 +81,7 @@ def refusals(folder: Path, tokenizer: Any) -> list[str]:
             tl.load(refused_folder(name, folder / name), tokenizer=tokenizer)
         except LoadError as error:
             told.append(f"- `{name}`: {error}.\n")
-    told.append("\nNot a model type of transformers 5, so not tested:\n\n")
+    told.append("\nNo model types of their own in transformers 5:\n\n")
     return told + [f"- {name}: {why}.\n" for name, why in ABSENT.items()]
 
 
