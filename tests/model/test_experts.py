@@ -52,7 +52,7 @@ def test_estimates_follow_what_experts_do(model):
     guessed = tl.neuron_trace(
         model, STORY, "Lily", method="atp", corruption=INSTEAD, restored=40, metric="logit"
     )
-    assert guessed.agreement["pearson"] > 0.9
+    assert guessed.agreement["pearson"] > 0.8
     assert guessed.agreement["restored"] == 40
 
 

@@ -113,8 +113,12 @@ class Model:
     @cached_property
     def precision(self) -> torch.dtype:
         """The number type to whose rounding values agree: coarser where weights are quantised."""
-        plain = all(why_not_plain(p) is None for p in self.hf.parameters())
-        return self.dtype if plain else torch.bfloat16
+        return torch.bfloat16 if self.is_quantised else self.dtype
+
+    @cached_property
+    def is_quantised(self) -> bool:
+        """Whether some weights are no plain numbers (bitsandbytes, torchao, 8-bit floats)."""
+        return any(why_not_plain(parameter) is not None for parameter in self.hf.parameters())
 
     @property
     def site_kinds(self) -> tuple[SiteKind, ...]:
@@ -259,7 +263,9 @@ class Model:
 
         Computed once and again only after a weight was written.
         """
-        tensors = dict(plain_tensors(self.hf.state_dict()))
+        # a layer of bitsandbytes repacks its weights, and not to the same, for a `state_dict`
+        whole = self.hf.named_parameters() if self.is_quantised else self.hf.state_dict().items()
+        tensors = dict(plain_tensors(dict(whole)))
         state = tuple((name, t.data_ptr(), t._version) for name, t in tensors.items())
         if self._memo.get("weights_state") != state:
             self._memo["weights_hash"] = hash_tensors(tensors)

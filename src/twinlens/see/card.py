@@ -159,7 +159,8 @@ def _written(model: Model, layer: int, neuron: int) -> Float[Tensor, " d_model"]
             return mixture.down[divmod(neuron, units.width)]
         inner, neuron, n_neurons = mixture.shared, neuron - units.routed, units.shared
     weight = next(inner.parameters())
-    one = torch.zeros(2, n_neurons, device=weight.device, dtype=weight.dtype)
+    kind = weight.dtype if weight.is_floating_point() else model.dtype  # quantised
+    one = torch.zeros(2, n_neurons, device=weight.device, dtype=kind)
     one[1, neuron] = 1.0
     with torch.no_grad():
         made = inner(one)

@@ -146,7 +146,7 @@ def _gradients(model: Model, total: Tensor, values: list[Tensor]) -> list[Tensor
     try:
         return list(torch.autograd.grad(total, values))
     except RuntimeError as error:
-        if model.precision is model.dtype or is_out_of_memory(error):
+        if not model.is_quantised or is_out_of_memory(error):
             raise
         raise AnatomyError(
             f"{model.name}: no gradient passes its quantised weights, so effects cannot be"

@@ -129,7 +129,7 @@ def _work(
     runs = run_both(model, question, corrupted, sites, batch_tokens)
     notes = warnings_of(question, runs)
     if model.precision in (torch.float16, torch.bfloat16):
-        kind = model.dtype if model.precision is model.dtype else "quantised"
+        kind = "quantised" if model.is_quantised else model.dtype
         notes.append(_HALF.format(dtype=kind))
     units = Units(
         model, runs, basis, differing=np.flatnonzero(corrupted.subject_mask).tolist(),
