@@ -101,7 +101,7 @@ def run(typed: str, folder: Path, threads: int, limit: float) -> tuple[float, in
 
 def main() -> None:
     """Print the table, a row as soon as it was timed."""
-    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     options.add_argument("--only", default="", help="names of commands, with commas between")
     options.add_argument("--rounds", type=int, default=1, help="the median of so many")
     options.add_argument("--threads", type=int, default=1)
