@@ -126,7 +126,8 @@ def _print(found: Board) -> None:
         console.print(_table(found.standings, "all tiers"))
         console.print(
             "deleted: share [95%]; ≤0.01: how many of them at a bound of 0.01 nats a token; nats:"
-            " what clean text costs more, mean; most: the largest bound; s: of cleaning", style="dim",
+            " what clean text costs more, mean; most: the largest bound; s: of cleaning",
+            style="dim",
         )  # fmt: skip
     tiers = dict.fromkeys(one.tier for one in found.by_tier)
     if len(tiers) > 1:
