@@ -5,8 +5,9 @@
 Each command runs as a user runs it, in a process of its own, so the import of torch and
 transformers (the first rows say how long that alone takes) is in every number. Long ones are asked
 for little: the command that was timed is printed beside its time. `--wrong`: wrong inputs instead,
-which should be refused before anything is computed. Times depend on the machine, and on what else
-it does: compare rows of one run.
+which should be refused before anything is computed. Times depend on the machine: compare rows of
+one run. On a busy one the seconds of the CPU (of the process and its children) say more than those
+of the clock.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import twinlens as tl
 
@@ -86,17 +88,31 @@ def files(folder: Path) -> None:
     (folder / "short.toml").write_text(RECIPE)
 
 
-def run(typed: str, folder: Path, threads: int, limit: float) -> tuple[float, int | None]:
-    """Seconds and the exit code of a command; None where it was broken off at the limit."""
+class Took(NamedTuple):
+    """Seconds by the clock and of the CPU, and the exit code; None: broken off at the limit."""
+
+    clock: float
+    cpu: float
+    code: int | None
+
+
+def used() -> float:
+    """Seconds of the CPU that ended children have had (0 on Windows)."""
+    return sum(os.times()[2:4])
+
+
+def run(typed: str, folder: Path, threads: int, limit: float) -> Took:
+    """Run what is typed, as a process of its own."""
     words = [sys.executable, "-m", "twinlens", *shlex.split(typed)]
     about = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
     about["PYTHONPATH"] = str(Path(tl.__file__).parents[1])
-    started = time.perf_counter()
+    started, before = time.perf_counter(), used()
     try:
         done = subprocess.run(words, cwd=folder, env=about, capture_output=True, timeout=limit)
+        code = done.returncode
     except subprocess.TimeoutExpired:
-        return time.perf_counter() - started, None
-    return time.perf_counter() - started, done.returncode
+        code = None
+    return Took(time.perf_counter() - started, used() - before, code)
 
 
 def main() -> None:
@@ -110,7 +126,7 @@ def main() -> None:
     given = options.parse_args()
     only = {name.strip() for name in given.only.split(",") if name.strip()}
     print(f"{platform.machine()} with {os.cpu_count()} CPUs, threads: {given.threads}")
-    print("| command | seconds | exit code |\n|---|---:|---:|", flush=True)
+    print("| command | seconds | of the CPU | exit code |\n|---|---:|---:|---:|", flush=True)
     with tempfile.TemporaryDirectory(prefix="twinlens-") as name:
         folder = Path(name)
         files(folder)
@@ -118,10 +134,10 @@ def main() -> None:
             if only and title not in only:
                 continue
             took = [run(typed, folder, given.threads, given.limit) for _ in range(given.rounds)]
-            seconds, code = statistics.median(one[0] for one in took), took[-1][1]
+            clock, cpu = (statistics.median(one[n] for one in took) for n in (0, 1))
             shown = f"{title}: `{typed}`" if given.wrong else f"`twinlens {typed}`"
-            ended = "broken off" if code is None else code
-            print(f"| {shown} | {seconds:.1f} | {ended} |", flush=True)
+            ended = "broken off" if took[-1].code is None else took[-1].code
+            print(f"| {shown} | {clock:.1f} | {cpu:.1f} | {ended} |", flush=True)
 
 
 if __name__ == "__main__":
