@@ -27,8 +27,9 @@ class Site(NamedTuple):
 class Anatomy:
     """Paths of the parts of one family of decoders.
 
-    The first four are relative to the causal LM, the next six to one block. A path that does
-    not exist in a given model (or is None there) is left out, so one row serves variants.
+    The first four are relative to the causal LM; those of sub-blocks, heads, neurons and experts to
+    one block. A path that does not exist in a given model (or is None there) is left out, so one
+    row serves variants.
     """
 
     family: str
@@ -40,14 +41,14 @@ class Anatomy:
     mlp: str | None  # its output is what the MLP adds to the residual
     heads: str | None  # its input is the concatenated outputs of the heads
     neurons: str | None  # its input is the MLP's inner layer
-    experts: str | None = None  # holds the experts' weights, in blocks that have some
-    shared: str | None = None  # the down-projection of the shared experts there
     logit_multiplier: str | None = None  # config names, where the family scales its logits
     logit_divisor: str | None = None
     logit_softcap: str | None = None
-    added_times: str | None = None  # config name: what sub-blocks give times this is added
     adds_up: bool = True  # block in + attn + mlp = block out
     adds_up_if: str | None = None  # a config flag that must be true for that
+    experts: str | None = None  # holds the experts' weights, in blocks that have some
+    shared: str | None = None  # the down-projection of the shared experts there
+    added_times: str | None = None  # config name: what sub-blocks give times this is added
 
     def for_config(self, config: Any) -> Anatomy:
         """The row with `adds_up` decided by the model's own configuration."""
