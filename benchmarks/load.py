@@ -41,8 +41,7 @@ import twinlens as tl
 from lens_memory import prompt_of, status
 from sweep import WORDS, facts_of
 
-PATIENCE = 600
-MIB = 2**20
+PATIENCE, MIB = 600, 2**20
 
 
 def tiny(context: int = 128, layers: int = 2, width: int = 32) -> tl.Model:
@@ -57,9 +56,6 @@ def tiny(context: int = 128, layers: int = 2, width: int = 32) -> tl.Model:
     return tl.load(GPT2LMHeadModel(config), tokenizer=hamlet.tokenizer)
 
 
-# Sessions -------------------------------------------------------------------------------------
-
-
 def session_prompt(session: int, number: int) -> dict[str, Any]:
     subject = f"{WORDS[session % 16]} {WORDS[(session // 16 + number) % 16]}"
     return {"prompt": f"The {subject} number {number} was sold to the", "subject": [subject]}
@@ -70,7 +66,6 @@ def sessions(count: int, looks: int) -> None:
     command = [sys.executable, "-m", "twinlens", "serve", "--port", "0"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
-        assert server.stdout is not None
         address = server.stdout.readline().split()[1]
         before = resident(server.pid)
         started = time.perf_counter()
@@ -137,9 +132,6 @@ def resident(pid: int) -> int:
     return int(next(one for one in lines if one.startswith("VmRSS")).split()[1]) * 1024
 
 
-# A long prompt --------------------------------------------------------------------------------
-
-
 class _EnoughError(Exception):
     pass
 
@@ -183,9 +175,6 @@ def traced(model: tl.Model, tokens: Any, subject: tuple[int, int], share: float)
         tl.causal_trace(model, tokens, subject, corruption=tl.Noise(samples=2), progress=stop)
 
 
-# A long sweep ---------------------------------------------------------------------------------
-
-
 def long_sweep(count: int) -> None:
     model = tiny()
     seen: list[tuple[int, float]] = []
@@ -209,9 +198,6 @@ def long_sweep(count: int) -> None:
     slope = np.polyfit([d for d, _ in seen if d >= count / 2], half, 1)[0]
     print(f"{count} facts in {took:.0f} s; store {size / MIB:.1f} MiB;", end=" ")
     print(f"growth in the second half {slope * 1000:+.2f} MiB for 1,000 facts")
-
-
-# A long life ----------------------------------------------------------------------------------
 
 
 def held() -> dict[str, float]:

@@ -21,7 +21,8 @@ from twinlens.errors import ResultFileError, TwinlensError
 for extra in ("pyarrow", "polars", "fastapi", "httpx", "filelock"):
     pytest.importorskip(extra)
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-import fuzz  # noqa: E402
+import fuzz_seeds  # noqa: E402
+import fuzz_targets  # noqa: E402
 
 TEXTS = [
     b"", b"[" * 100_000, b'{"a":' * 50_000, b"null", b"3", b"[]", b"{}", b'"text"', b"\xff\xfe",
@@ -34,7 +35,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def sound() -> dict[str, list[bytes]]:
-    return {name: list(fuzz.seeds(name)) for name in fuzz.TARGETS}
+    return {name: list(fuzz_seeds.seeds(name)) for name in fuzz_targets.TARGETS}
 
 
 def changed(whole: bytes, how: str, number: int) -> bytes:
@@ -55,7 +56,7 @@ def changed(whole: bytes, how: str, number: int) -> bytes:
     return whole[:at] + draw.randbytes(size) + whole[at + size * (how == "over") :]
 
 
-@pytest.mark.parametrize("name", list(fuzz.TARGETS))
+@pytest.mark.parametrize("name", list(fuzz_targets.TARGETS))
 def test_any_damage_is_refused_by_name_or_harmless(sound, name):
     @settings(
         max_examples=20, deadline=None, derandomize=True, database=None,
@@ -67,19 +68,19 @@ def test_any_damage_is_refused_by_name_or_harmless(sound, name):
         st.integers(0, 2**32),
     )
     def damage(which, how, number):
-        fuzz.TARGETS[name](changed(sound[name][which], how, number))
+        fuzz_targets.TARGETS[name](changed(sound[name][which], how, number))
 
     for whole in sound[name]:
-        fuzz.TARGETS[name](whole)
+        fuzz_targets.TARGETS[name](whole)
     for text in TEXTS:
-        fuzz.TARGETS[name](text)
+        fuzz_targets.TARGETS[name](text)
     damage()
 
 
 @settings(max_examples=15, deadline=None, derandomize=True, database=None)
 @given(st.text(st.characters(), max_size=20), st.text(st.characters(), max_size=4))
 def test_any_text_is_a_prompt_or_is_refused_by_name(said, subject):
-    model = fuzz.model()
+    model = fuzz_targets.model()
     for prompt in (said, f"The {subject}<|endoftext|>{said}"):
         try:
             lens = tl.logit_lens(model, prompt)
@@ -122,7 +123,7 @@ def test_a_result_whose_places_are_none_of_its_prompt_is_refused(tmp_path):
 
     import numpy as np
 
-    found = tl.attention(fuzz.model(), "The clay went")
+    found = tl.attention(fuzz_targets.model(), "The clay went")
     for broken in (
         {"queries": found.queries + 99}, {"heads": found.heads - 1},
         {"tokens": dataclasses.replace(found.tokens, ends=found.tokens.ends + 10**6)},

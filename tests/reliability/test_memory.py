@@ -93,8 +93,8 @@ def test_a_real_limit_of_the_system_ends_in_a_named_error():
         import twinlens as tl
         from twinlens.errors import OutOfMemoryError
         sys.path.insert(0, "benchmarks")
-        import fuzz
-        model = fuzz.model()
+        import fuzz_targets
+        model = fuzz_targets.model()
         tl.logit_lens(model, "The clay")
         size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (size + 2**26, size + 2**26))
