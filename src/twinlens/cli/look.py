@@ -29,7 +29,7 @@ from twinlens.cli.options import (
     OutputOptions,
     TraceOptions,
 )
-from twinlens.cli.refusing import refuse_idle_noise
+from twinlens.cli.refusing import refuse_bad_name, refuse_idle_noise
 from twinlens.cli.values import position, span, token, token_or_none
 from twinlens.errors import InputError
 
@@ -77,6 +77,7 @@ def look(
     if not neurons.neurons and neurons != NeuronOptions():
         raise InputError("--method, --basis and --reduce are about single neurons; give --neurons")
     _refuse_metric_of_rows(lens)
+    refuse_bad_name(model, load or ModelOptions())  # before torch is imported
     refuse_idle_noise(corruption)
     refuse_ablation(ablation, lens)
     refuse_bad_output(output)
