@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -155,3 +157,13 @@ def test_a_finished_scrub_is_opened_and_another_is_refused(whole, make_model, tm
     with pytest.raises(ChangeError, match="no scrub"):
         scrub(model, RECIPE, copy.folder, **options)
     assert recipe_of(RECIPE).plain() == whole.about["recipe"]
+
+
+def test_a_journal_whose_bounds_are_infinite_is_read(whole, tmp_path):
+    entry = whole.entries[0]
+    one = dataclasses.replace(entry, verdict={**entry.verdict, "lower": None, "upper": None})
+    write_journal(tmp_path, [one])
+    assert read_journal(tmp_path) == [one]
+    write_journal(tmp_path, [dataclasses.replace(entry, verdict={"verdict": "pass"})])
+    with pytest.raises(ChangeError, match="damaged"):
+        read_journal(tmp_path)

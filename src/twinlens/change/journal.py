@@ -77,8 +77,13 @@ def refuse_other(folder: Path, begun: Mapping[str, Any], asked: Mapping[str, Any
 
 
 def _judged(entry: Entry) -> bool:
-    numbers = [entry.verdict.get(name) for name in ("increase", "lower", "upper")]
-    return "verdict" in entry.verdict and all(isinstance(one, int | float) for one in numbers)
+    """Bounds are None where they are infinite (a domain of one document)."""
+    told, bounds = entry.verdict, [entry.verdict[name] for name in ("lower", "upper")]
+    return (
+        "verdict" in told
+        and isinstance(told.get("increase"), int | float)
+        and all(one is None or isinstance(one, int | float) for one in bounds)
+    )
 
 
 def _write(path: Path, text: str) -> None:

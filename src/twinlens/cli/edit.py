@@ -190,7 +190,9 @@ def _changes(
 def _refuse_few(model: Model, layer: int, ridge: float, read: EditTextOptions) -> None:
     """Before texts are sampled: are their tokens as many as the covariance's rows?"""
     from twinlens.change.parts import Part, projection, refuse_missing
+    from twinlens.see.question import whole
 
+    whole("length", read.length, 4)
     if read.samples is None or read.samples < 1 or ridge or layer < 0:
         return
     refuse_missing(model, [Part("mlp", layer, 0)])
