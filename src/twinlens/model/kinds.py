@@ -6,6 +6,9 @@ from typing import Any
 
 from twinlens.errors import LoadError
 
+_STATE = ("state_size", "ssm_state_size", "mamba_d_state", "attention_hidden_size")
+"""Fields by which a configuration without attention tells the size of its recurrent state."""
+
 
 def refuse_other_kinds(config: Any) -> None:
     """Raise `LoadError` for an encoder-decoder, and for a model without attention."""
@@ -17,12 +20,18 @@ def refuse_other_kinds(config: Any) -> None:
             " cross-attention, so there is no one grid of layers and tokens; twinlens reads"
             " decoders (causal language models)"
         )
-    if getattr(text, "num_attention_heads", None) is None:
+    if getattr(text, "num_attention_heads", None) is not None:
+        return
+    if any(getattr(text, field, None) is not None for field in _STATE):
         raise LoadError(
             f"{kind} is a state-space (recurrent) model: its blocks have no attention and hand a"
             " state of their own from token to token, which is no residual, head, or key and value"
             " that twinlens could restore; it reads decoders with attention"
         )
+    raise LoadError(
+        f"the configuration of {kind} has no `num_attention_heads`: it has no attention that"
+        " twinlens knows"
+    )
 
 
 def unwrapped(hf: Any) -> Any:
