@@ -92,10 +92,7 @@ class Silence:
     def _of_site(self, model: Model, site: Site, parts: Sequence[Part]) -> dict[str, Tensor]:
         if site.kind == "neuron" and (mixture := model.experts(site.layer)) is not None:
             if self.constants is not None:
-                raise ChangeError(
-                    f"{parts[0].name}: to={self.to!r} has no place in the weights of experts, which"
-                    " write only where they are chosen; to='zero' has"
-                )
+                refuse_experts(model, {site: parts}, self.to)
             return silenced_experts(model, mixture, site.layer, parts, self.factor)
         found = projection(model, parts[0].kind, site.layer)
         inputs = np.concatenate([inputs_of(model, part) for part in parts])
@@ -129,7 +126,8 @@ def silence(
     inputs at one of its tokens, drawn by `seed`, the same token for all parts. The text is read
     once, in passes of `batch_tokens`.
 
-    Raises `InputError` for parts that the model does not have, and for a missing or empty text.
+    Raises `InputError` for parts that the model does not have, and for a missing or empty text;
+    `ChangeError` for constants of neurons of experts, before the text is read.
     """
     named = parts_in(parts)
     refuse_missing(model, named)
@@ -141,8 +139,10 @@ def silence(
         raise InputError(f"to={to!r} needs a text: text='hamlet', a file, or a list of documents")
     from twinlens.change.constants import constants_of
 
+    sites = by_site(named)
+    refuse_experts(model, sites, to)
     constants, about = constants_of(
-        model, list(by_site(named)), text, to=to, length=length, batch_tokens=batch_tokens,
+        model, list(sites), text, to=to, length=length, batch_tokens=batch_tokens,
         seed=seed, progress=progress,
     )  # fmt: skip
     return Silence(named, to, factor, constants, about)
@@ -162,6 +162,16 @@ def by_site(parts: Sequence[Part]) -> dict[Site, list[Part]]:
     for part in parts:
         found[Site("neuron" if part.kind in ("neuron", "mlp") else "head", part.layer)].append(part)
     return dict(found)
+
+
+def refuse_experts(model: Model, parts: Mapping[Site, Sequence[Part]], to: To) -> None:
+    """Raise `ChangeError` where neurons of a block with experts would write constants."""
+    for site, named in parts.items():
+        if site.kind == "neuron" and model.experts(site.layer) is not None:
+            raise ChangeError(
+                f"{named[0].name}: to={to!r} has no place in the weights of experts, which"
+                " write only where they are chosen; to='zero' has"
+            )
 
 
 def _constants(constants: Constants, site: Site, found: Projection) -> Float[np.ndarray, " input"]:
