@@ -115,7 +115,8 @@ def test_neurons_that_are_not_there_are_refused(make_model, name, part, said):
 
 def test_what_experts_cannot_have_is_refused(model):
     with pytest.raises(ChangeError, match="has no place in the weights of experts"):
-        tl.silence(model, "1.E2.N3", to="mean", text=[STORY]).values(model)
+        tl.silence(model, "1.E2.N3", to="mean", text="no/such/file")  # before it is read
+    assert tl.zero_weights(model, 0.1, by="magnitude").plain()["kept"].endswith("of experts")
     with pytest.raises(ChangeError, match="block 0 has experts"):
         tl.use_map(model, [STORY])
     with pytest.raises(InputError, match="no rules for experts"):

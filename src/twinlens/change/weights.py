@@ -93,7 +93,8 @@ def zero_weights(
     in windows of `length` tokens), the lowest of each output. Unlike Sun et al. (2023) the inputs
     are those of the model as it is, in all blocks, not of one whose earlier blocks are pruned
     already. `by="magnitude"`: |weight|, and `by="random"`: drawn by `seed`; the lowest of each
-    matrix, without a text. Embeddings, unembedding, norms and biases stay.
+    matrix, without a text. Embeddings, unembedding, norms and biases stay, and so do the fused
+    weights of experts: `plain()` says so of a model that has them.
 
     Raises `InputError` for a share that is none and for a missing or needless text, `ChangeError`
     where the text does not reach each matrix.
@@ -101,6 +102,8 @@ def zero_weights(
     _refuse_unknown(by)
     Zeroed(share, "random", seed=seed)  # refuses what is wrong before the text is read
     norms, about = _norms_of(model, by, text, length, batch_tokens, progress)
+    if any(model.experts(layer) is not None for layer in range(model.n_layers)):
+        about |= {"kept": "the fused weights of experts"}
     return Zeroed(share, by, norms, seed, about)
 
 
@@ -128,7 +131,16 @@ def weight_scores(
 
 
 def linear_maps(model: Model) -> dict[str, nn.Module]:
-    """The linear maps within the blocks, by the name of their weight among the parameters."""
+    """The linear maps within the blocks, by the name of their weight among the parameters.
+
+    Raises `ChangeError` where an adapter stands beside one, where one is quantised, or none is
+    there.
+    """
+    for layer, block in enumerate(model.blocks):
+        for path, module in block.named_modules():
+            if hasattr(module, "base_layer"):
+                name = f"{model.anatomy.blocks}.{layer}.{path}"
+                refuse_other_weights(model.name, name, module)
     found = {
         f"{model.anatomy.blocks}.{layer}.{path}.weight": module
         for layer, block in enumerate(model.blocks)
