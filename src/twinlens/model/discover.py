@@ -53,7 +53,7 @@ def discover(hf: Any) -> Anatomy:
         mlp=mlp,
         heads=_projection(blocks[0], attn, calls),
         neurons=neurons,
-        experts=experts if mlp else None,
+        experts=experts if mlp and (dense is None or neurons) else None,
         shared=mixed and experts and shared_path(mixed, experts, config.hidden_size),
         added_times=None if times is None else _TIMES,
         adds_up=attn is not None and mlp is not None,
@@ -86,7 +86,11 @@ def _blocks(hf: Any, config: Any, family: str) -> tuple[str, list[nn.Module]]:
 
 def _everywhere(path: str | None, blocks: list[nn.Module]) -> bool:
     """Whether every block has such a module: kinds of attention may alternate."""
-    return path is not None and all(path in dict(block.named_modules()) for block in blocks)
+    return path is not None and all(_has(block, path) for block in blocks)
+
+
+def _has(block: nn.Module, path: str) -> bool:
+    return path in dict(block.named_modules())
 
 
 def _kinds_of_block(
@@ -94,9 +98,12 @@ def _kinds_of_block(
 ) -> tuple[nn.Module | None, nn.Module | None, str | None]:
     """The first block without and the first with experts, and where the latter has them."""
     paths = [experts_path(block) for block in blocks]
+    there = next((path for path in paths if path is not None), "")
+    if there and any(p is None and _has(b, there) for b, p in zip(blocks, paths, strict=True)):
+        return None, None, None  # some are elsewhere (offloaded): not all can be reckoned
     dense = next((b for b, path in zip(blocks, paths, strict=True) if path is None), None)
     mixed = next((b for b, path in zip(blocks, paths, strict=True) if path is not None), None)
-    return dense, mixed, next((path for path in paths if path is not None), None)
+    return dense, mixed, there or None
 
 
 def _descendants(hf: Any, blocks: list[nn.Module], wanted: set[nn.Module]) -> list[nn.Module]:

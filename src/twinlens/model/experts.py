@@ -40,7 +40,7 @@ class Mixture:
         module: Any = block.get_submodule(path)
         there = dict(block.named_modules())
         down: Any = None if shared is None else there.get(shared)
-        width = 0 if down is None else int(cast(Tensor, down.weight).shape[1])
+        width = 0 if down is None else int(down.in_features)
         count, *sizes = module.down_proj.shape
         units = ExpertUnits(count, sizes[0] if _transposed(module) else sizes[1], width)
         return cls(module, block.get_submodule(path.rpartition(".")[0]), down, units)
@@ -139,11 +139,14 @@ def experts_path(block: nn.Module) -> str | None:
 def shared_path(block: nn.Module, experts: str, d_model: int) -> str | None:
     """The path of the down-projection of the shared experts beside a module of experts."""
     whole = experts.rpartition(".")[0]
-    found = [
-        f"{whole}.{path}"
-        for path, module in block.get_submodule(whole).named_modules()
-        if "shared" in path and isinstance(module, nn.Linear) and module.out_features == d_model
-    ]
+    found: list[str] = []
+    for path, module in block.get_submodule(whole).named_modules():
+        if "shared" not in path:
+            continue
+        if hasattr(module, "base_layer"):  # an adapter's: which map writes is not told
+            return None
+        if isinstance(module, nn.Linear) and module.out_features == d_model:
+            found.append(f"{whole}.{path}")
     return found[-1] if found else None
 
 

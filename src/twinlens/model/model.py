@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
@@ -17,7 +18,7 @@ from twinlens.errors import AnatomyError
 from twinlens.model import tokens as _tokens
 from twinlens.model.anatomy import SITE_KINDS, Anatomy, Site, SiteKind
 from twinlens.model.experts import Mixture
-from twinlens.model.weights import hash_tensors, plain_tensors, why_not_plain
+from twinlens.model.weights import hash_tensors, plain_tensors, stored_tensors, why_not_plain
 from twinlens.results import Tokens
 
 
@@ -185,11 +186,7 @@ class Model:
     def mlp_of_neurons(
         self, layer: int, neurons: Float[Tensor, "*batch neuron"]
     ) -> Float[Tensor, "*batch d_model"]:
-        """What an MLP gives for given values of its neurons; of experts, what those give that the
-        router chooses among, without biases."""
-        if (mixture := self.experts(layer)) is not None:
-            routed = neurons[..., : mixture.units.routed]
-            return mixture.written(routed.flatten(0, -2)).unflatten(0, neurons.shape[:-1])
+        """What an MLP without experts gives for given values of its neurons."""
         inner, outer = (self.anatomy.path(Site(kind, layer)) for kind in ("neuron", "mlp"))
         made = self.module(inner)(neurons)
         return made if self.writes_alone(layer) else self.module(outer)(made)
@@ -264,13 +261,17 @@ class Model:
         Computed once and again only after a weight was written.
         """
         # a layer of bitsandbytes repacks its weights, and not to the same, for a `state_dict`
-        whole = self.hf.named_parameters() if self.is_quantised else self.hf.state_dict().items()
-        tensors = dict(plain_tensors(dict(whole)))
+        whole = stored_tensors if self.is_quantised else _state_of
+        tensors = dict(whole(self.hf))
         state = tuple((name, t.data_ptr(), t._version) for name, t in tensors.items())
         if self._memo.get("weights_state") != state:
             self._memo["weights_hash"] = hash_tensors(tensors)
             self._memo["weights_state"] = state
         return self._memo["weights_hash"]
+
+
+def _state_of(hf: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    return plain_tensors(hf.state_dict())
 
 
 def duplicate(model: Model, name: str | None = None) -> Model:

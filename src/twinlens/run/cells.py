@@ -45,7 +45,7 @@ def _token_of(cell: Cell) -> int:
 def is_added(model: Model, cell: Cell, kind: str | None = None) -> bool:
     """Whether a cell is some units of one MLP: it only adds to the residual after the block.
 
-    Not so shared experts, whose output may pass a gate, nor experts before a norm.
+    Not so neurons of experts: what these give may be scaled or normed before it is added.
     """
     first = cell[0].site
     if first.kind not in ("mlp", "neuron") or not model.anatomy.adds_up:
@@ -54,12 +54,7 @@ def is_added(model: Model, cell: Cell, kind: str | None = None) -> bool:
         return False
     if not all(state.site == first and state.unit is not None for state in cell):
         return False
-    if first.kind == "mlp" or (mixture := model.experts(first.layer)) is None:
-        return True
-    if not model.writes_alone(first.layer):
-        return False
-    units = [state.unit if isinstance(state.unit, tuple) else (state.unit,) for state in cell]
-    return all(unit is not None and unit < mixture.units.routed for of in units for unit in of)
+    return first.kind == "mlp" or model.experts(first.layer) is None
 
 
 def start(model: Model, cell: Cell) -> int:

@@ -120,7 +120,7 @@ class _Recorder:
         def hook(_block: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             given = dict(zip(names, args, strict=False)) | kwargs
             residual = given.pop(names[0])
-            cache = next((name for name in _CACHE_NAMES if name in names), _CACHE_NAMES[0])
+            cache = next((n for n in _CACHE_NAMES if n in names or n in given), _CACHE_NAMES[1])
             self.residuals.append(residual.detach())
             self.arguments.append(given | {"cache": cache})
             return (residual,), given | {cache: Cache(self._keep)}

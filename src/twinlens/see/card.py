@@ -14,6 +14,7 @@ from torch import Tensor
 from twinlens.errors import InputError
 from twinlens.model.anatomy import Site
 from twinlens.model.model import Model
+from twinlens.model.weights import why_not_plain
 from twinlens.results import Tokens
 from twinlens.results.units import expert_unit
 from twinlens.run.check import require
@@ -72,11 +73,10 @@ def neuron_card(
     is named: "E2.N17", or "S.N17" of the shared ones. A neuron that is negative writes the
     opposite. Raises `InputError` where the model has no such layer or neuron.
     """
+    _refuse_no_number("layer", layer)
     if isinstance(neuron, str):
         neuron = _of_expert(model, layer, neuron)
-    for name, value in (("layer", layer), ("neuron", neuron)):
-        if not isinstance(value, int | np.integer):
-            raise InputError(f"{name} {value!r} is no whole number")
+    _refuse_no_number("neuron", neuron)
     whole("top_k", top_k)
     require(model, ["neuron", "mlp"])
     row = _written(model, layer, neuron)
@@ -159,12 +159,17 @@ def _written(model: Model, layer: int, neuron: int) -> Float[Tensor, " d_model"]
             return mixture.down[divmod(neuron, units.width)]
         inner, neuron, n_neurons = mixture.shared, neuron - units.routed, units.shared
     weight = next(inner.parameters())
-    kind = weight.dtype if weight.is_floating_point() else model.dtype  # quantised
+    kind = model.dtype if why_not_plain(weight) else weight.dtype
     one = torch.zeros(2, n_neurons, device=weight.device, dtype=kind)
     one[1, neuron] = 1.0
     with torch.no_grad():
         made = inner(one)
     return made[1] - made[0]
+
+
+def _refuse_no_number(name: str, value: object) -> None:
+    if not isinstance(value, int | np.integer):
+        raise InputError(f"{name} {value!r} is no whole number")
 
 
 def _contribution(

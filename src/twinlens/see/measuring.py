@@ -103,11 +103,11 @@ def joint_scores(work: Work) -> Float[np.ndarray, "layer token"]:
 def _exact(work: Work) -> Found:
     scores = work.nothing()
     if reached := work.reached:
-        total = len(reached) * work.units.n_units
+        total = sum(work.units.widths[layer] for layer, _ in reached)
         with counting(total, "neurons", work.progress) as advance:
             layers, tokens = np.array(reached).T
             scores[layers, tokens] = work.units.all_units(reached, advance)
-    return Found("exact", scores, np.ones(scores.shape, bool))
+    return Found("exact", scores, np.broadcast_to(work.units.exists, scores.shape).copy())
 
 
 def _estimated(work: Work, method: Estimate, restored: int) -> Found:

@@ -70,7 +70,7 @@ class Units:
 
     def _sets(self, layer: int) -> tuple[tuple[int, ...], ...]:
         """Units by which an engine is tried: one alone has too small an effect to prove anything,
-        and shared experts are put in another way."""
+        and neurons of shared experts are elsewhere."""
         every = tuple(range(self.widths[layer]))
         mixture = self.model.experts(layer) if self.kind == "neuron" else None
         if mixture is None or not mixture.units.shared:
