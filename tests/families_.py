@@ -116,7 +116,19 @@ MORE: dict[str, Special] = {
         "scaled embeddings, sinusoidal positions",
     ),
     "ministral": Special("ministral", _TWO, "sliding windows"),
-    "ministral3": Special("ministral3", _TWO, "queries scaled by position"),
+    "ministral3": Special(
+        "ministral3",
+        _TWO
+        | {
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 10000.0,
+                "original_max_position_embeddings": 4,
+                "llama_4_scaling_beta": 0.1,
+            }
+        },
+        "queries scaled by position",
+    ),
     "qwen3_5_text": Special(
         "qwen3_5_text", _TWO | {"layer_types": ["full_attention"] * 2}, "gated attention"
     ),
@@ -159,13 +171,15 @@ MORE: dict[str, Special] = {
     ),
     "olmoe": Special("olmoe", _EXPERTS, "experts"),
     "flex_olmo": Special("flex_olmo", _EXPERTS, "experts, post-norms"),
-    "phimoe": Special("phimoe", _EXPERTS, "experts, a bias of the unembedding"),
+    "phimoe": Special(
+        "phimoe", _EXPERTS | {"lm_head_bias": True}, "experts, a bias of the unembedding"
+    ),
     "granitemoe": Special(
         "granitemoe", _EXPERTS | {"residual_multiplier": 0.5}, "experts, scaled sub-blocks"
     ),
     "deepseek_v2": Special(
         "deepseek_v2",
-        _LATENT,
+        _LATENT | {"topk_method": "group_limited_greedy"},
         "experts in groups, a shared one, a dense first block, latent attention",
     ),
     "deepseek_v3": Special(
