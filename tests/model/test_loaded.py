@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +14,7 @@ from tests.conftest import STORY, random_model
 from tests.families_ import REFUSED
 from tests.families_page import refused_folder
 from twinlens.errors import ChangeError, LoadError
+from twinlens.model.kinds import refuse_other_kinds
 
 INSTEAD = tl.Replace(prompt=STORY.replace("Lily", "Paris"))
 
@@ -74,6 +78,8 @@ def test_an_adapter_is_read_as_the_merged_model(adapted, tokenizer, make_model):
     )
     with pytest.raises(ChangeError, match=r"down_proj has an adapter beside its weights; merge it"):
         tl.Silence("1.N3").values(model)
+    with pytest.raises(ChangeError, match=r"layers\.0\..*q_proj has an adapter beside its weights"):
+        tl.zero_weights(model, 0.1, by="magnitude").values(model)
     merged = tl.load(adapted.merge_and_unload(), tokenizer=tokenizer)
     np.testing.assert_allclose(traced.scores, _trace(merged).scores, atol=1e-4)
     again = tl.neuron_trace(
@@ -169,12 +175,63 @@ def test_quantised_weights_are_read_and_not_written(wide, tokenizer, kind, withi
         tl.zero_weights(model, 0.1, by="magnitude").values(model)
 
 
+class _Stored(torch.nn.Parameter):
+    """Bytes with scales beside them, as bitsandbytes keeps them."""
+
+    SCB = quant_state = None
+
+
+def _stored(hf, **scales):
+    """Zero bytes in place of one matrix of a copy, with these scales."""
+    hf = copy.deepcopy(hf)
+    module = hf.get_submodule("model.layers.1.mlp.down_proj")
+    module.weight = _Stored(torch.zeros(module.weight.shape, dtype=torch.int8), False)
+    for name, value in scales.items():
+        setattr(module.weight, name, value)
+    return hf, module
+
+
+def test_the_hash_of_quantised_weights_tells_their_scales(make_model, tokenizer):
+    plain = make_model("llama")
+
+    def hashed(hf):
+        return tl.Model(hf, tokenizer, plain.anatomy, "stored").weights_hash()
+
+    def four(absmax, second, offset):
+        state2 = SimpleNamespace(absmax=torch.tensor([second]))
+        return SimpleNamespace(
+            absmax=torch.tensor([absmax]), offset=torch.tensor(offset), state2=state2
+        )
+
+    kinds = [{"quant_state": four(*s)} for s in ((1.0, 1.0, 1.0), (2.0, 1.0, 1.0))]
+    kinds += [{"quant_state": four(*s)} for s in ((1.0, 2.0, 1.0), (1.0, 1.0, 2.0))]
+    kinds += [{}, {"SCB": torch.ones(32)}, {"SCB": torch.full((32,), 2.0)}]
+    found = [hashed(_stored(plain.hf, **scales)[0]) for scales in kinds]
+    assert len(set(found)) == len(kinds)
+    hf, module = _stored(plain.hf)
+    module.state = SimpleNamespace(SCB=torch.ones(32))  # where a first pass puts it
+    assert hashed(hf) == found[5]
+    hf.register_buffer("scale", torch.ones(2))
+    assert hashed(hf) != found[5]
+
+
 @pytest.mark.parametrize("name", list(REFUSED))
 def test_other_kinds_of_model_are_refused_with_the_reason(tmp_path, tokenizer, name):
     """By their configuration alone, before weights are read."""
     said = "is an encoder-decoder" if name in ("t5", "bart") else "is a state-space"
     with pytest.raises(LoadError, match=f"{name} {said}"):
         tl.load(refused_folder(name, tmp_path), tokenizer=tokenizer)
+
+
+def test_a_model_without_heads_is_called_state_space_only_where_it_has_a_state():
+    from transformers import PreTrainedConfig
+
+    config = PreTrainedConfig()
+    with pytest.raises(LoadError, match=r"has no `num_attention_heads`: it has no attention that"):
+        refuse_other_kinds(config)
+    config.ssm_state_size = 16
+    with pytest.raises(LoadError, match="is a state-space"):
+        refuse_other_kinds(config)
 
 
 def test_an_encoder_decoder_in_memory_is_refused(tokenizer):

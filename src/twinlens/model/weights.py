@@ -50,6 +50,31 @@ def plain_tensors(state: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
             yield name, tensor.detach()
 
 
+def stored_tensors(root: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and lasting buffers by name, as they are in memory, and the scales that
+    bitsandbytes keeps beside quantised ones: with other scales the same bytes are other numbers."""
+    for path, module in root.named_modules():
+        prefix = f"{path}." if path else ""
+        lasting = module._buffers.keys() - module._non_persistent_buffers_set
+        kept = {name: module._buffers[name] for name in lasting} | module._parameters
+        for own, tensor in kept.items():
+            if tensor is None:
+                continue
+            yield from plain_tensors({prefix + own: tensor})
+            if why_not_plain(tensor) is not None:
+                yield from _scales(f"{prefix}{own}", tensor)
+        yield from _scales(f"{prefix}weight", getattr(module, "state", None))  # after a first pass
+
+
+def _scales(name: str, holder: Any) -> Iterator[tuple[str, Tensor]]:
+    for own in ("SCB", "absmax", "code", "offset"):
+        if isinstance(scale := getattr(holder, own, None), Tensor):
+            yield f"{name}.{own}", scale.detach()
+    for own in ("quant_state", "state2"):
+        if (inner := getattr(holder, own, None)) is not None:
+            yield from _scales(f"{name}.{own}", inner)
+
+
 def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over the names, types, shapes and bytes of tensors, in hexadecimal."""
     digest = hashlib.sha256()
