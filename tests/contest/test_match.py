@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -71,13 +72,13 @@ def test_nothing_public_tells_the_secret(played):
 def test_blue_is_told_of_the_public_files_alone(mine, monkeypatch):
     seen = {}
 
-    def run(command, *, cwd, env, **_):
+    def started(command, *, cwd, env, **_):
         seen["files"] = sorted(str(one.relative_to(cwd)) for one in cwd.rglob("*"))
         seen["told"] = [*command, str(cwd), *env.values()]
         raise KeyboardInterrupt
 
     shutil.rmtree(mine / "blue")
-    monkeypatch.setattr(module.subprocess, "run", run)
+    monkeypatch.setattr(module.subprocess, "Popen", started)
     with pytest.raises(KeyboardInterrupt):
         module._blue_apart(mine, module._blue("none", BUDGET, 0.01, 0.5, 1), "cpu", False)
     assert "text.jsonl" in seen["files"]
@@ -209,11 +210,14 @@ def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path, gpt2, mi
 
 
 def test_a_blue_that_fails_says_why_and_leaves_nothing(mine, gpt2, monkeypatch):
-    def run(command, **_):
-        return subprocess.CompletedProcess(command, 2, stderr="a line\ntwinlens: no memory\n")
+    true = subprocess.Popen
+    fails = "import sys; print('a line\\ntwinlens: no memory', file=sys.stderr); sys.exit(2)"
+
+    def started(_command, **options):
+        return true([sys.executable, "-c", fails], **options)
 
     shutil.rmtree(mine / "blue")
-    monkeypatch.setattr(module.subprocess, "run", run)
+    monkeypatch.setattr(module.subprocess, "Popen", started)
     with pytest.raises(ChangeError, match="ended with exit code 2: twinlens: no memory"):
         play(gpt2, mine)
     assert not (mine / "blue").exists()

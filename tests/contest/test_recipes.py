@@ -69,10 +69,10 @@ def test_each_recipe_is_told_in_a_line():
     }  # fmt: skip
 
 
-def test_a_family_without_neurons_is_told_so(make_model):
+def test_a_family_with_experts_is_told_so(make_model):
     model = make_model("mixtral")
     for name in ("prune", "fine-pruning", "anp"):
-        with pytest.raises(ChangeError, match="no neurons"):
+        with pytest.raises(ChangeError, match="has experts"):
             _tensors(model, name)
     assert _tensors(model, "noise")[1]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -300,6 +302,7 @@ def test_out_of_memory_goes_on_with_less_and_says_so_once(gpt2, monkeypatch):
     expected = tl.neuron_trace(gpt2, PROMPT, SUBJECT, method="exact", corruption=NOISE)
     true = gpt2.blocks[2].forward
 
+    @functools.wraps(true)
     def small(residual, *given, **more):
         if residual.shape[0] > 60:
             raise MemoryError

@@ -156,7 +156,7 @@ def test_a_folder_that_grows_is_read_anew_and_one_that_breaks_says_so(small_run,
     assert client.get("/api/runs/growing/facts/2").status_code == 200
     (folder / "facts.parquet").write_bytes(b"no table")
     *_, problem = told()
-    assert "cannot be read" in problem
+    assert "facts.parquet is damaged" in problem
     refused = client.get("/api/runs/growing/facts")
     assert (refused.status_code, error(refused)["type"]) == (422, "RunFolderError")
     shutil.rmtree(folder)

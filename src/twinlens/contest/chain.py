@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from twinlens.change.change import Assigned, Change, changed
-from twinlens.change.parts import Part
+from twinlens.change.parts import Part, projection
 from twinlens.change.silence import Silence
 from twinlens.contest.blue import Blue
 from twinlens.errors import ChangeError
@@ -45,9 +45,11 @@ def silenced(
     blue: Blue, order: Sequence[Part], limit: float, about: Mapping[str, Any] | None = None
 ) -> Silence:
     """As many of the parts, first to last, set to zero as cost at most `limit` nats a token; one at
-    least. Raises `ChangeError` where there are none."""
+    least. Raises `ChangeError` where there are none, or a block has experts."""
     if not order:
         raise ChangeError(f"{blue.model.name} has no neurons that could be pruned")
+    for layer in {part.layer for part in order}:
+        projection(blue.model, "neuron", layer)  # refuses neurons of experts, which have no number
 
     def first(share: float) -> Silence:
         count = max(1, round(share * len(order)))
