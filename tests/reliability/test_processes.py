@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,28 +17,90 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals, /dev/f
 COMMAND = [sys.executable, "-m", "twinlens"]
 
 
-@pytest.mark.parametrize("seconds", [0.15, 0.6, 2.0])
-def test_ctrl_c_while_it_starts_is_told_in_a_line(seconds):
-    process = subprocess.Popen([*COMMAND, "look"], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
-    wait_for_main(process.pid)
-    time.sleep(seconds)
+@pytest.mark.parametrize("moment", ["runs", "libtorch", "printed"])
+def test_ctrl_c_at_any_moment_is_told_in_a_line(moment, tmp_path):
+    """When our code has begun, torch is being imported, or the picture is still to be drawn."""
+    process = subprocess.Popen(
+        [*COMMAND, "look", "The clay went to", "-o", "look.png"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=tmp_path,
+    )
+    assert process.stdout is not None
+    if moment == "printed":
+        assert process.stdout.read(1)
+    elif moment == "runs":
+        wait(lambda: takes_sigterm(process.pid))
+    else:
+        wait(lambda: moment in Path(f"/proc/{process.pid}/maps").read_text())
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
     assert told.decode().strip().splitlines()[-1].startswith("twinlens: interrupted")
     assert b"Traceback" not in told
+    assert not list(tmp_path.iterdir())
 
 
-def wait_for_main(pid: int) -> None:
-    """Until our own code runs, which takes the signal to end."""
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-        caught = int(next(one for one in lines if one.startswith("SigCgt")).split()[1], 16)
-        if caught >> (signal.SIGTERM - 1) & 1:
-            return
+def takes_sigterm(pid: int) -> bool:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    caught = int(next(one for one in lines if one.startswith("SigCgt")).split()[1], 16)
+    return bool(caught >> (signal.SIGTERM - 1) & 1)
+
+
+def wait(until: Callable[[], bool], seconds: float = 60) -> None:
+    """Until that holds."""
+    end = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < end, "it does not come"
         time.sleep(0.002)
-    raise AssertionError("the command does not start")
+
+
+# What a command may do, as a script that is given to Python.
+LOUD = """
+import sys
+from rich.console import Console
+from twinlens.cli.app import app, main
+from twinlens.errors import InputError
+
+@app.command
+def loud(end: str):
+    for number in range(40):
+        Console().print(f"line {number} " + 60 * "x")
+    Console(stderr=True).print("goes on")
+    print("last")
+    if end == "wrong":
+        raise InputError("wrong")
+    if end == "system":
+        raise OSError(71, "Protocol error")
+    return int(end)
+
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(("end", "code"), [("0", 0), ("1", 1), ("wrong", 2), ("system", 2)])
+@pytest.mark.parametrize("how", [(), ("-u",)], ids=["", "-u"])
+def test_who_reads_no_more_changes_neither_the_work_nor_its_code(end, code, how):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, *how, "-c", LOUD, "loud", end],
+        stdout=writing, stderr=subprocess.PIPE, check=False,
+    )  # fmt: skip
+    os.close(writing)
+    assert done.returncode == code, done.stderr
+    lines = done.stderr.decode().splitlines()
+    assert lines[0] == "goes on"
+    messages = {"wrong": ["twinlens: wrong"], "system": ["twinlens: Protocol error"]}
+    assert lines[1:] == messages.get(end, [])
+
+
+def test_what_was_printed_before_an_error_of_the_system_is_kept():
+    done = subprocess.run(
+        [sys.executable, "-c", LOUD, "loud", "system"], capture_output=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stdout.decode().splitlines()[-1] == "last"
 
 
 def test_a_full_standard_output_is_told_in_a_line():
@@ -66,10 +130,7 @@ def test_a_process_ends_with_the_one_that_started_it(end):
     child = int(parent.stdout.readline())
     parent.send_signal(end)
     parent.wait(60)
-    until = time.monotonic() + 30
-    while lives(child) and time.monotonic() < until:
-        time.sleep(0.01)
-    assert not lives(child)
+    wait(lambda: not lives(child), 30)
 
 
 def lives(pid: int) -> bool:
@@ -93,13 +154,19 @@ def test_blue_ends_when_its_match_is_interrupted(tmp_path, monkeypatch):
     def interrupt(*_args):
         raise KeyboardInterrupt
 
-    old = signal.signal(signal.SIGALRM, interrupt)
+    def interrupt_when_it_runs() -> None:
+        wait(lambda: pid.exists() and pid.read_text().endswith("\n"))
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+
+    pid = tmp_path / "pid"
+    old = signal.signal(signal.SIGUSR1, interrupt)
+    watcher = threading.Thread(target=interrupt_when_it_runs)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 1.0)
+        watcher.start()
         with pytest.raises(KeyboardInterrupt):
             match._run_blue(tmp_path, asked, "cpu", quiet=True)
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, old)
-    assert not lives(int((tmp_path / "pid").read_text()))
+        watcher.join()
+        signal.signal(signal.SIGUSR1, old)
+    assert not lives(int(pid.read_text()))
     assert os.environ.get("TWINLENS_LIFELINE") is None

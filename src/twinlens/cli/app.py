@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +11,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 
 from twinlens import __version__
 from twinlens.cli.settings import settings_file
+from twinlens.cli.streams import outliving_readers, to_nowhere
 from twinlens.cli.wording import worded
 from twinlens.errors import TwinlensError
 
@@ -48,12 +46,12 @@ def launch(
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 a check failed, 2 wrong input or a machine that
     could not, 130 interrupted."""
-    _print_what_the_console_can()
-    try:
-        code = _run(arguments)
-    except KeyboardInterrupt:
-        print("twinlens: interrupted; files appear whole or not at all", file=sys.stderr)
-        code = 130
+    with outliving_readers():
+        try:
+            code = _flushed(_run(arguments))
+        except KeyboardInterrupt:
+            print("twinlens: interrupted; files appear whole or not at all", file=sys.stderr)
+            code = 130
     sys.exit(code)
 
 
@@ -62,14 +60,10 @@ def _run(arguments: Sequence[str] | None) -> int:
         code = app.meta(
             arguments, exit_on_error=False, print_error=False, result_action="return_value"
         )
-        sys.stdout.flush()
     except CycloptsError as error:
         return _failed(worded(error))
     except TwinlensError as error:
         return _failed(str(error))
-    except BrokenPipeError:
-        _print_no_more()
-        return 0
     except Exception as error:
         told = _what_the_machine_lacks(error)
         if told is None:
@@ -81,8 +75,6 @@ def _run(arguments: Sequence[str] | None) -> int:
 def _what_the_machine_lacks(error: Exception) -> str | None:
     """One line where neither input nor program is at fault; None for a mistake in a program."""
     if isinstance(error, OSError):
-        if error.filename is None:
-            _print_no_more()
         named = "" if error.filename is None else f"{error.filename}: "
         return f"{named}{error.strerror or error}"
     if isinstance(error, RuntimeError) and "home directory" in str(error):  # of `~nobody`
@@ -94,18 +86,14 @@ def _what_the_machine_lacks(error: Exception) -> str | None:
     return None
 
 
-def _print_no_more() -> None:
-    """Standard output takes nothing more; what is still in its buffer must not fail at the end."""
-    with contextlib.suppress(OSError, ValueError):
-        there = sys.stdout.fileno()
-        os.dup2(os.open(os.devnull, os.O_WRONLY), there)
-
-
-def _print_what_the_console_can() -> None:
-    """Characters that the console's encoding lacks become `?` instead of a traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+def _flushed(code: int) -> int:
+    """The exit code, when what was printed is out; 2 where it cannot be."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        to_nowhere(sys.stdout.fileno())  # what is in its buffer must not fail again at the end
+        return code if code == 2 else _failed(f"{error.strerror or error}")
+    return code
 
 
 def _failed(message: str) -> int:
