@@ -48,9 +48,12 @@ def test_twenty_sessions_at_once_each_get_their_own_answers(gpt2):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_life_of_many_looks_holds_on_to_nothing(tmp_path):
+def test_a_life_of_many_looks_holds_on_to_nothing(tmp_path, monkeypatch):
     import load
 
+    own = tmp_path / "temporary"  # others' files come and go in the system's
+    own.mkdir()
+    monkeypatch.setattr(load.tempfile, "tempdir", str(own))
     seen = load.soak(6, tmp_path, say=lambda _line: None)
     warm, last = seen[2], seen[-1]
     for name in ("open files", "threads", "children", "temporary files"):
