@@ -6,6 +6,8 @@ import dataclasses
 import json
 import os
 import struct
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 import twinlens as tl
 from tests.conftest import STORY
 from twinlens.errors import ResultFileError, SchemaVersionError
+from twinlens.results import writing
 from twinlens.results.writing import replacing
 
 
@@ -183,6 +186,40 @@ def test_xarray_names_its_dimensions(results):
     assert float(data["score"].sel(layer="1")[3, 2]) == results["heads"].scores[1, 3, 2]
     lens = results["lens"].to_xarray()
     assert lens["top_ids"].dims == ("layer", "token", "k")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere nobody asks whether a process lives")
+def test_what_a_dead_process_left_goes_and_stops_nobody_where_it_may_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "_lives", lambda process: process == os.getpid())
+    mine = writing._mine()
+    dead = tmp_path / f"{mine.rsplit('-', 2)[0]}-{2**22 + 1}-x"
+    living, other = tmp_path / f"{mine}x", tmp_path / f".twinlens-00000000-{2**22 + 1}-x"
+    for left in (dead, living, other):
+        left.touch()
+
+    plain = Path.unlink
+
+    def refused(path, missing_ok=False):
+        if path == dead:
+            raise PermissionError(1, "Operation not permitted")
+        plain(path, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refused)
+        with replacing(tmp_path / "a") as temporary:
+            temporary.write_text("whole")
+    assert dead.exists()
+    with replacing(tmp_path / "b") as temporary:
+        temporary.write_text("whole")
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"a", "b", living.name, other.name}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="process namespaces")
+def test_containers_of_one_host_name_are_not_one_machine(monkeypatch):
+    here = writing._mine()
+    monkeypatch.setattr(writing.os, "readlink", lambda _path: "pid:[1]")
+    assert writing._mine() != here
 
 
 def _fail_midway(path):

@@ -50,8 +50,15 @@ def written(path: Path, kind: type[TwinlensError]) -> Generator[None]:
 
 
 def _mine() -> str:
-    """What the names of this process' temporary files begin with."""
-    machine = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+    """What the names of this process' temporary files begin with.
+
+    Its number means something on its machine and, on Linux, among the processes that it can see:
+    containers may share a host's name.
+    """
+    machine = platform.node()
+    with contextlib.suppress(OSError):
+        machine += os.readlink("/proc/self/ns/pid")
+    machine = hashlib.sha256(machine.encode()).hexdigest()[:8]
     return f"{_PREFIX}{machine}-{os.getpid()}-"
 
 
@@ -61,7 +68,8 @@ def _remove_left_over(folder: Path) -> None:
     for left in folder.glob(f"{machine}*"):
         process = left.name.removeprefix(machine).partition("-")[0]
         if process.isdecimal() and not _lives(int(process)):
-            left.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it may be somebody else's
+                left.unlink()
 
 
 def _lives(process: int) -> bool:
