@@ -108,6 +108,22 @@ def test_saved_results_are_drawn_without_the_model(run, tmp_path):
     assert (tmp_path / "x.svg").exists()
 
 
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(28, "No space left on device"), "twinlens: No space left on device"),
+        (ValueError("a shape"), "twinlens: a or b is damaged: a shape"),
+    ],
+)
+def test_what_the_system_refuses_is_no_damage_of_what_is_drawn(run, monkeypatch, error, says):
+    def failing(*_args):
+        raise error
+
+    monkeypatch.setattr("twinlens.results.open_result", lambda _file: None)
+    monkeypatch.setattr("twinlens.cli.draw.show", failing)
+    assert run("draw", "a", "b") == (2, "", says + "\n")
+
+
 def test_two_results_of_a_kind_are_both_kept(run, tmp_path):
     for kind in ("block", "mlp"):
         run("look", STORY, "-m", "MODEL", "-s", "Lily", *SAMPLES, "-k", kind, "--save", kind, "-q")

@@ -42,5 +42,5 @@ def draw(
     refuse_bad_output(output)
     results = [open_result(file) for file in files]
     lens = LensOptions(lens_metric=lens_metric, lens_target=lens_target)
-    with sound(" or ".join(map(str, files)), ResultFileError):
+    with sound(" or ".join(map(str, files)), ResultFileError, is_read=True):
         show(None, results, lens, output, reduce)

@@ -19,24 +19,28 @@ from twinlens.errors import TwinlensError
 Made = TypeVar("Made")
 
 _OF_CONTENT = (
-    OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, ArithmeticError,
+    ValueError, LookupError, TypeError, AttributeError, RecursionError, ArithmeticError,
     AssertionError,
 )  # fmt: skip
 
 
 @contextlib.contextmanager
-def sound(about: object, kind: type[TwinlensError]) -> Generator[None]:
+def sound(about: object, kind: type[TwinlensError], *, is_read: bool = False) -> Generator[None]:
     """Within this context the content of a file is taken apart, and nothing else is done.
 
     What that raises becomes a `kind` that begins with `about`, the path of the file or folder.
+    Where the file `is_read` already, what the system refuses is not the file's fault and passes.
     """
     try:
         yield
     except TwinlensError:
         raise
+    except OSError as error:
+        if is_read:
+            raise
+        raise kind(f"{about} cannot be read: {why(error)}") from error
     except _OF_CONTENT as error:
-        what = "cannot be read" if isinstance(error, OSError) else "is damaged"
-        raise kind(f"{about} {what}: {why(error)}") from error
+        raise kind(f"{about} is damaged: {why(error)}") from error
 
 
 def why(error: BaseException) -> str:
