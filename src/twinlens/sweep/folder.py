@@ -135,15 +135,18 @@ class Folder:
         path = self.path / f"{name}.parquet"
         temporary = path.with_name(f".{path.name}")
         gathered: list[Any] = []
-        with parquet.ParquetWriter(temporary, schema(name), compression="zstd") as writer:
-            for _, rows in _by_number(_facts_of(path), parts, name):
-                gathered.append(rows)
-                if len(gathered) == _GROUP:
+        try:
+            with parquet.ParquetWriter(temporary, schema(name), compression="zstd") as writer:
+                for _, rows in _by_number(_facts_of(path), parts, name):
+                    gathered.append(rows)
+                    if len(gathered) == _GROUP:
+                        writer.write_table(arrow.concat_tables(gathered))
+                        gathered = []
+                if gathered:
                     writer.write_table(arrow.concat_tables(gathered))
-                    gathered = []
-            if gathered:
-                writer.write_table(arrow.concat_tables(gathered))
-        temporary.replace(path)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def _keys_of_table(self) -> dict[str, int]:
         path = self.path / "facts.parquet"

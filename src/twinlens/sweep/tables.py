@@ -138,6 +138,8 @@ def readable(path: Path) -> Generator[None]:
     try:
         with sound(path, RunFolderError):
             yield
+    except MemoryError:  # Arrow's is an `ArrowException` as well
+        raise
     except arrow.ArrowException as error:
         raise RunFolderError(f"{path} is damaged: {why(error)}") from error
     except RunFolderError as error:
