@@ -117,6 +117,12 @@ def test_what_experts_cannot_have_is_refused(model):
     with pytest.raises(ChangeError, match="has no place in the weights of experts"):
         tl.silence(model, "1.E2.N3", to="mean", text="no/such/file")  # before it is read
     assert tl.zero_weights(model, 0.1, by="magnitude").plain()["kept"].endswith("of experts")
+    with pytest.raises(ChangeError, match="block 0 has 4 experts, and a shrunk model has one"):
+        tl.shrink(model)
+    with pytest.raises(ChangeError, match="block 1 has experts, no one projection by which"):
+        tl.key_covariance(model, 1, [STORY])
+    with pytest.raises(ChangeError, match="block 1 has experts, no one projection by which"):
+        tl.fine_tune(model, STORY, "Lily", " to", layer=1)
     with pytest.raises(ChangeError, match="block 0 has experts"):
         tl.use_map(model, [STORY])
     with pytest.raises(InputError, match="no rules for experts"):

@@ -120,6 +120,13 @@ def _inner(model: Model) -> Inner:
     """The family's row, if this model is as the row says."""
     config = model.hf.config
     inner = FAMILIES.get(config.model_type)
+    for layer in range(model.n_layers):
+        if (mixture := model.experts(layer)) is not None:
+            raise ChangeError(
+                f"{model.name}: block {layer} has {mixture.units.experts} experts, and a shrunk"
+                " model has one width of plain MLPs in all blocks; neurons of experts can be"
+                " silenced"
+            )
     if inner is None:
         raise ChangeError(
             f"{model.name}: how neurons are computed in the family {config.model_type!r} is not"
