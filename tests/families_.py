@@ -121,8 +121,9 @@ MORE: dict[str, Special] = {
         _TWO
         | {
             "rope_parameters": {
-                "rope_type": "default",
+                "rope_type": "yarn",
                 "rope_theta": 10000.0,
+                "factor": 32.0,
                 "original_max_position_embeddings": 4,
                 "llama_4_scaling_beta": 0.1,
             }
