@@ -67,12 +67,14 @@ def stored_tensors(root: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _scales(name: str, holder: Any) -> Iterator[tuple[str, Tensor]]:
+    if (state := getattr(holder, "quant_state", None)) is not None:
+        yield from _scales(name, state)  # a weight of 4 bits shows them as its own, too
+        return
     for own in ("SCB", "absmax", "code", "offset"):
         if isinstance(scale := getattr(holder, own, None), Tensor):
             yield f"{name}.{own}", scale.detach()
-    for own in ("quant_state", "state2"):
-        if (inner := getattr(holder, own, None)) is not None:
-            yield from _scales(f"{name}.{own}", inner)
+    if (second := getattr(holder, "state2", None)) is not None:
+        yield from _scales(f"{name}.state2", second)
 
 
 def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
