@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="forks, and limits the size of files"),
 ]
-COMMANDS = ("look.html", "sweep", "lens.safetensors", "shrink", "scrub", "case.safetensors")
+COMMANDS = ("look.html", "sweep", "lens.safetensors", "edit", "shrink", "scrub", "case.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,12 @@ def test_ctrl_c_is_told_in_a_line_and_leaves_nothing_half_written(outcomes, name
         assert found["messages"][-1] == "twinlens: interrupted; files appear whole or not at all"
         assert not any("Traceback" in line for line in found["messages"])
     assert found["hidden"] == []
+
+
+def test_most_commands_are_broken_off_and_not_done_before(outcomes):
+    for which, code in enumerate((130, -signal.SIGKILL)):
+        codes = [outcomes[name]["broken"][which]["code"] for name in COMMANDS]
+        assert codes.count(code) >= len(COMMANDS) / 2, codes
 
 
 @pytest.mark.parametrize("name", COMMANDS)
