@@ -54,6 +54,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-families", action="store_true", help="write docs/families.md anew")
 
 
+def saved_model(name: str, tokenizer: PreTrainedTokenizerFast, folder: Path) -> Path:
+    """A tiny model as users have it: a directory."""
+    random_model(name, tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
     return byte_level()

@@ -10,17 +10,14 @@ import pytest
 import torch
 
 import twinlens as tl
-from tests.conftest import STORY, random_model
+from tests.conftest import STORY, random_model, saved_model
 from twinlens.errors import AnatomyError, LoadError, PromptError
 from twinlens.model.load import find_anatomy
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory, tokenizer):
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    random_model("llama", tokenizer).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return saved_model("llama", tokenizer, tmp_path_factory.mktemp("models") / "tiny")
 
 
 def _copy(saved, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import twinlens as tl
-from tests.conftest import STORY, random_model
+from tests.conftest import STORY, random_model, saved_model
 from tests.families_ import REFUSED
 from tests.families_page import refused_folder
 from twinlens.errors import ChangeError, LoadError
@@ -21,10 +21,7 @@ INSTEAD = tl.Replace(prompt=STORY.replace("Lily", "Paris"))
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory, tokenizer):
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    random_model("llama", tokenizer).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return saved_model("llama", tokenizer, tmp_path_factory.mktemp("models") / "tiny")
 
 
 def _trace(model, **given):

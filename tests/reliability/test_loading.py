@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import twinlens as tl
-from tests.conftest import random_model
+from tests.conftest import saved_model
 from twinlens import cli
 from twinlens.errors import LoadError, TwinlensError
 
@@ -33,10 +33,7 @@ class Evil:
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory, tokenizer):
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    random_model("gpt2", tokenizer).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return saved_model("gpt2", tokenizer, tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture

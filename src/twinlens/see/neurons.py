@@ -89,11 +89,7 @@ def neuron_trace(
         model, prompt, subject, focus=focus, answer=answer, kind="mlp", window=1,
         metric=metric, foil=foil, direction=direction,
     )  # fmt: skip
-    _refuse_wrong(method, basis, engine, metric, direction, restored, keep, batch_tokens)
-    if method == "relp" and model.anatomy.experts is not None:
-        raise InputError(
-            "method='relp' has no rules for experts and their router; choose 'atp', 'ig' or 'exact'"
-        )
+    _refuse_wrong(model, method, basis, engine, metric, direction, restored, keep, batch_tokens)
     require(model, ["embed", "mlp", "neuron"] if basis == "neuron" else ["embed", "mlp"])
     corrupted = corrupt(model, question.tokens, corruption or Noise(), question.mask)
     asked = _places(model, question, cells)
@@ -187,8 +183,6 @@ def _result(
     named = _named(effects) if basis == "neuron" else np.zeros((0, 2), np.int64)
     promoted, suppressed = written_tokens(model, [(int(at), int(n)) for at, n in named])
     scores, mask, kept = _kept_arrays(work, found, effects, keep)
-    exists, widths = work.units.exists, np.array(work.units.widths)[:, None]
-    there = np.where(exists, effects, 0.0)
     return NeuronResult(
         tokens=question.tokens,
         layers=tuple(str(layer) for layer in range(model.n_layers)),
@@ -206,9 +200,7 @@ def _result(
         exact_mask=mask,
         kept=kept,
         n_units=work.units.n_units,
-        mean=there.sum(-1) / widths,
-        max=np.where(exists, effects, -np.inf).max(-1),
-        positive=np.where(there > 0, there, 0.0 * there).sum(-1),
+        **_by_cell(work.units, effects),
         joint=joint,
         clean=runs.clean_score,
         corrupted=float(runs.corrupted_scores.mean()),
@@ -221,6 +213,18 @@ def _result(
         promoted=promoted,
         suppressed=suppressed,
     )
+
+
+def _by_cell(
+    units: Units, effects: Float[np.ndarray, "layer token unit"]
+) -> dict[str, Float[np.ndarray, "layer token"]]:
+    """Mean, maximum and sum of the positive effects of the units that there are."""
+    there = np.where(units.exists, effects, 0.0)
+    return {
+        "mean": there.sum(-1) / np.array(units.widths)[:, None],
+        "max": np.where(units.exists, effects, -np.inf).max(-1),
+        "positive": np.where(there > 0, there, 0.0 * there).sum(-1),
+    }
 
 
 def _experts(model: Model, basis: Basis) -> dict[str, Any]:
@@ -262,6 +266,7 @@ def _strongest(
 
 
 def _refuse_wrong(
+    model: Model,
     method: str,
     basis: str,
     engine: str,
@@ -282,6 +287,10 @@ def _refuse_wrong(
         raise InputError(
             f"method={method!r} is a slope at the clean run, where a divergence from that run has"
             " none; choose 'ig' or 'exact'"
+        )
+    if method == "relp" and model.anatomy.experts is not None:
+        raise InputError(
+            "method='relp' has no rules for experts and their router; choose 'atp', 'ig' or 'exact'"
         )
     for name, value, least in (
         ("restored", restored, 0), ("batch_tokens", tokens, 1), ("keep", keep, 1),

@@ -71,9 +71,7 @@ def restored_lens(
     require(model, ["embed", "block", kind])
     corrupted = corrupt(model, question.tokens, corruption or Noise(), question.mask)
     clean, other = Inputs(torch.from_numpy(question.tokens.ids)[None]), corrupted.inputs
-    base = clean.repeated(other.samples)
-    if direction == "denoise":
-        base, other = other, clean
+    base, other = _base_and_source(clean, other, direction)
     with torch.no_grad():
         sites = [state.site for state in states]
         source = read(model, other, sites, batch_tokens=batch_tokens).values if sites else {}
@@ -91,6 +89,15 @@ def restored_lens(
         targets=("final", "next"),
         **cells,  # pyright: ignore[reportArgumentType]
     )
+
+
+def _base_and_source(
+    clean: Inputs, corrupted: Inputs, direction: Direction
+) -> tuple[Inputs, Inputs]:
+    """The run that is changed, and the one that a state is taken from."""
+    if direction == "denoise":
+        return corrupted, clean
+    return clean.repeated(corrupted.samples), corrupted
 
 
 def cell_of(text: str, kind: Kind = "block") -> tuple[Kind, Place]:
