@@ -226,6 +226,9 @@ def test_check_of_a_broken_model_ends_with_one(run, folder, tmp_path, tokenizer)
     code, output, _ = run("check", tmp_path / "nan")
     assert code == 1
     assert "FAILED" in output
+    code, output, _ = run("check", tmp_path / "nan", "--json")
+    assert code == 1
+    assert None in [check["error"] for check in json.loads(output, parse_constant=str)["checks"]]
     code, _, messages = run("look", STORY, "-m", tmp_path / "nan", "-s", "Lily")
     assert code == 2
     assert "is refused: the check" in messages
@@ -246,7 +249,7 @@ WRONG = [
     (["look", STORY, "-m", "MODEL", "--lens-target", " Constantinople"], "expected one"),
     (["look", STORY, "-m", "MODEL", "-o", "x.bmp"], ".png, .svg, .pdf"),
     (["look", STORY, "-m", "MODEL", "-o", "no/x.png"], "does not exist"),
-    (["look", STORY, "-m", "MODEL", "--crop", "5:2", "-o", "x.png"], "crop=(5, 2)"),
+    (["look", STORY, "-m", "MODEL", "--crop", "5:2", "-o", "x.png"], "--crop (5, 2)"),
     (["look", STORY, "-m", "MODEL", "--speed", "3"], "--speed"),
     (["look", STORY, "-m", "MODEL", "-s", "Lily", "--samples", "2.5"], "no whole number"),
     (["look", STORY, "-m", "MODEL", "-s", "Lily", "--sigma", "1e300"], "not finite"),
@@ -275,7 +278,7 @@ WRONG = [
     (["look", STORY, "-s", "Lily", "--df", "5"], "--df is about --rule t"),
     (["look", STORY, "-s", "Lily", "--sigma", "1", "--times-std", "2"], "not both"),
     (["look", STORY, "-m", "nowhere/x", "--lens", "none.safetensors"], "none.safetensors does not"),
-    (["look", STORY, "-m", "nowhere/x", "-s", "Lily", "--samples", "0"], "samples=0"),
+    (["look", STORY, "-m", "nowhere/x", "-s", "Lily", "--samples", "0"], "--samples 0"),
     (
         ["look", STORY, "-m", "nowhere/x", "--ablate", "1.MLP", "--ablate-to", "mean",
          "--ablate-text", "none.txt"], "the text none.txt does not exist",

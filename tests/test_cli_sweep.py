@@ -88,5 +88,5 @@ def test_options_of_noise_are_not_passed_over(capsys, tmp_path):
     assert run("sweep", *counterfactual, "--samples", "3") == 2
     assert "are about noise" in capsys.readouterr()[1]
     assert run("sweep", "hamlet", "-o", str(tmp_path / "x"), "--rule", "t", "--df", "1") == 2
-    assert "df=1.0 must be above 2" in capsys.readouterr()[1]
+    assert "--df 1.0 must be above 2" in capsys.readouterr()[1]
     assert not (tmp_path / "x").exists()

@@ -12,6 +12,7 @@ from tests.results.test_storage import assert_same
 from tests.see.circuit import induction_circuit
 from twinlens import cli
 from twinlens.errors import SubjectError
+from twinlens.see.recurrence import recurrence_story
 
 TEXT = "The Dursley house was old. Mr Dursley sat in a small room. Then Mrs Dursley"
 
@@ -93,6 +94,18 @@ def test_in_the_circuit_set_by_hand_the_induction_head_looks_and_carries(tokeniz
     assert np.abs(found.at_focus[0]).max() < 1e-3 * found.at_focus[1, 0]
 
 
+def test_the_story_alone_has_the_same_numbers(gpt2):
+    asked = {"corruption": tl.Noise(samples=2), "controls": 2}
+    whole = tl.recurrence(gpt2, TEXT, "Dursley", neurons=False, **asked).story
+    for heads, places in (("everywhere", slice(None)), ("focus", slice(-1, None))):
+        story = recurrence_story(gpt2, TEXT, "Dursley", heads=heads, **asked)
+        effects = whole.head_effects[..., places]
+        assert story.places.tolist() == whole.places[places].tolist()
+        assert story.head_effects == pytest.approx(effects, abs=1e-6)
+        for name in ("surprisal_bits", "attention", "lost", "kept", "control_lost"):
+            assert getattr(story, name) == pytest.approx(getattr(whole, name), abs=1e-6)
+
+
 def test_results_belong_together(gpt2):
     found = tl.recurrence(gpt2, TEXT, "Dursley", controls=2, corruption=tl.Noise(samples=1))
     assert found.neurons is not None
@@ -161,6 +174,17 @@ def test_on_the_command_line(capsys, tmp_path):
     )["looks"]
 
 
+def test_a_word_that_the_text_begins_with_has_no_bits_there(capsys):
+    for more in ([], ["--json"]):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["recur", "Pellam is here. Pellam", "-w", "Pellam", "--samples", "2", *more])
+        assert stop.value.code == 0
+    table, _, told = capsys.readouterr().out.strip().rpartition("\n")
+    assert "nan" not in table
+    assert next(line for line in table.splitlines() if "1@0" in line).split()[2] == "-"
+    assert json.loads(told, parse_constant=pytest.fail)["surprisal_bits"][0] is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -168,7 +192,7 @@ def test_on_the_command_line(capsys, tmp_path):
         (["a b", "--word", "c"], "'c' is not in the prompt"),
         (["Lily saw Lily", "--word", "lily"], "near it: 'Lily'"),
         (["a b", "--word", " "], "the word is empty"),
-        (["a b a b", "--word", "a", "--crop", "0:99"], "crop=(0, 99)"),
+        (["a b a b", "--word", "a", "--crop", "0:99"], "--crop (0, 99)"),
         (["--model", "elsewhere"], "a PROMPT is missing"),
     ],
 )

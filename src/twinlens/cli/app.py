@@ -12,7 +12,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 from twinlens import __version__
 from twinlens.cli.settings import settings_file
 from twinlens.cli.streams import outliving_readers, to_nowhere
-from twinlens.cli.wording import worded
+from twinlens.cli.wording import named_as_typed, worded
 from twinlens.errors import TwinlensError
 
 app = App(
@@ -40,7 +40,10 @@ def launch(
         on the command line wins.
     """
     app.config = () if settings is None else (settings_file(settings, app),)
-    return app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+    try:
+        return app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+    except TwinlensError as error:
+        return _failed(named_as_typed(error, app, tokens))
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

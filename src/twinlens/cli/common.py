@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -174,10 +175,13 @@ def _make_folder(path: Path) -> None:
 
 
 def print_json(value: Any) -> None:
-    """One line of strict JSON in ASCII on standard output, whatever the console's encoding."""
+    """One line of strict JSON in ASCII on standard output, whatever the console's encoding; null
+    for what is not finite."""
     import json
 
-    print(json.dumps(value, allow_nan=False))
+    from twinlens.results.storage import plain
+
+    print(json.dumps(plain(value), allow_nan=False))
 
 
 def table_of_numbers(*columns: str, title: str | None = None) -> Table:
@@ -193,6 +197,11 @@ def table_of_numbers(*columns: str, title: str | None = None) -> Table:
     for column in numbers:
         table.add_column(column, justify="right", no_wrap=True)
     return table
+
+
+def number(value: float | None, form: str) -> str:
+    """The number in a form such as `+.3f`; a dash where there is none, or it is not finite."""
+    return "-" if value is None or not math.isfinite(value) else format(value, form)
 
 
 def print_notes(console: Console, notes: Sequence[str]) -> None:

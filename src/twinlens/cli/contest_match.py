@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from twinlens.cli.common import load_model, print_json, table_of_numbers
+from twinlens.cli.common import load_model, number, print_json, table_of_numbers
 from twinlens.cli.contest import Json, Output, Quiet, contest_app
 from twinlens.cli.contest_options import (
     CleaningOptions,
@@ -173,7 +173,7 @@ def _print(outcome: Mapping[str, Any], judgement: Mapping[str, Any]) -> None:
     console.print(f"why: {outcome['why']}", markup=False)
     if not outcome["counts"]:
         console.print("the implant failed its manipulation check: this verdict does not count")
-    rose, most = (_number(quality[name]) for name in ("increase", "upper"))
+    rose, most = (number(quality[name], "+.4f") for name in ("increase", "upper"))
     console.print(
         f"quality: {quality['verdict']}; {rose} nats a token, at most {most}"
         f" (margin {quality['margin']:g})", markup=False,
@@ -193,9 +193,9 @@ def _questions(judgement: Mapping[str, Any]) -> Any:
                              title=title)  # fmt: skip
     for one in judgement["questions"]:
         cleaned, twin, apart, low, high = (
-            _number(one[name]) for name in ("cleaned", "twin", "difference", "low", "high")
+            number(one[name], "+.4f") for name in ("cleaned", "twin", "difference", "low", "high")
         )
-        p = "-" if one["p"] is None else f"{one['p']:.3g}"
+        p = number(one["p"], ".3g")
         table.add_row(one["name"], cleaned, twin, apart, f"{low} to {high}", p)
     return table
 
@@ -203,7 +203,3 @@ def _questions(judgement: Mapping[str, Any]) -> Any:
 def _was(said: Mapping[str, bool]) -> str:
     words = {True: "said", False: "not said"}
     return f"{words[said['before']]} before, {words[said['after']]} after"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:+.4f}"

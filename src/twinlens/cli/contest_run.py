@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twinlens.cli.common import print_json, print_notes, table_of_numbers
+from twinlens.cli.common import number, print_json, print_notes, table_of_numbers
 from twinlens.cli.contest import Json, Output, Quiet, contest_app
 from twinlens.cli.options import ModelOptions, Whole
 from twinlens.cli.workers import WorkerOptions, able
@@ -157,7 +157,8 @@ def _table(standings: Sequence[Standing], title: str) -> Table:
         table.add_row(
             one.recipe if one.blind else f"{one.recipe} (not blind)", str(one.n),
             percent(one.shares["deleted"]), *map(str, counts),
-            f"{one.increase.mean:+.3f}", f"{one.upper:+.3f}", f"{one.seconds:.0f}",
+            *(number(x, "+.3f") for x in (one.increase.mean, one.upper)),
+            number(one.seconds, ".0f"),
         )  # fmt: skip
     return table
 
@@ -170,6 +171,6 @@ def _differences(found: Sequence[Difference]) -> Table:
     for one in found:
         table.add_row(
             f"{one.first} - {one.second}", str(one.n), str(one.only_first), str(one.only_second),
-            f"{one.difference:+.2f}", f"{one.p:.3g}",
+            number(one.difference, "+.2f"), number(one.p, ".3g"),
         )  # fmt: skip
     return table

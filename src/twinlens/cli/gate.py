@@ -12,6 +12,7 @@ from cyclopts import Group, Parameter
 from twinlens.cli.app import app
 from twinlens.cli.common import (
     load_model,
+    number,
     print_json,
     print_notes,
     table_of_numbers,
@@ -202,9 +203,9 @@ def _print_one(console: Console, verdict: Verdict) -> None:
     for column in table.columns[1:]:
         column.no_wrap = True
     for d in verdict.domains:
-        numbers = (f"{x:+.4f}" for x in (d.increase, d.lower, d.upper))
+        numbers = (number(x, "+.4f") for x in (d.increase, d.lower, d.upper))
         table.add_row(
-            d.name, *numbers, f"{d.before:.4f}", f"{d.kl:.4f}", f"{d.flips:.1%}",
+            d.name, *numbers, number(d.before, ".4f"), number(d.kl, ".4f"), number(d.flips, ".1%"),
             f"{d.documents:,}", d.verdict,
         )  # fmt: skip
     console.print(table)

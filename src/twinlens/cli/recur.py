@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -12,6 +12,7 @@ from twinlens.cli.app import app
 from twinlens.cli.common import (
     load_model,
     named_by_kind,
+    number,
     print_json,
     print_notes,
     progress,
@@ -29,7 +30,7 @@ from twinlens.errors import InputError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from twinlens.results import RecurrenceResult
+    from twinlens.results import RecurrenceResult, Result
 
 
 @app.command
@@ -48,7 +49,8 @@ def recur(
 ) -> None:
     """A word that comes back: surprisal, lens, heads and effect of each of its occurrences.
 
-    Without a prompt: hamlet's story of the Dursley family.
+    Without a prompt: hamlet's story of the Dursley family. The page (-o) and the results (--save)
+    have more than is printed, a trace of every state among it, and take several times as long.
 
     Parameters
     ----------
@@ -65,37 +67,49 @@ def recur(
     metric
         What is measured at the last occurrence.
     neurons
-        Trace single neurons too.
+        Trace single neurons too, for the page and --save.
     """
     output, corruption = output or OutputOptions(), corruption or CorruptionOptions()
     prompt, word = _asked(prompt, word, model)
     refuse_idle_noise(corruption)
     refuse_bad_output(output)
+    is_shown = output.open or output.output is not None or output.save is not None
     loaded = load_model(model, load or ModelOptions(), quiet=output.quiet or output.json)
     refuse_bad_crop(output, loaded, prompt)
     from twinlens.see.look import LookSettings, told
-    from twinlens.see.recurrence import recurrence
+    from twinlens.see.recurrence import recurrence, recurrence_story
+
+    asked: dict[str, Any] = {
+        "part": part, "metric": metric, "controls": controls, "progress": progress(output),
+        "corruption": LookSettings(prompt, **dataclasses.asdict(corruption)).corruption,
+    }  # fmt: skip
+    with told(None if output.quiet else say):
+        if is_shown:
+            found = recurrence(loaded, prompt, word, neurons=neurons, **asked)
+            story, notes = found.story, found.notes
+        else:
+            at = "everywhere" if output.json else "focus"
+            story, found = recurrence_story(loaded, prompt, word, heads=at, **asked), None
+            notes = story.notes
+    if output.json:
+        print_json(story.to_dict())
+    elif not output.quiet:
+        _print(story, notes)
+    if found is not None:
+        _write(found.results, output)
+
+
+def _write(results: Sequence[Result], output: OutputOptions) -> None:
     from twinlens.show.twin import twin
 
-    settings = LookSettings(prompt, **dataclasses.asdict(corruption))
-    with told(None if output.quiet else say):
-        found = recurrence(
-            loaded, prompt, word, part=part, corruption=settings.corruption, metric=metric,
-            controls=controls, neurons=neurons, progress=progress(output),
-        )  # fmt: skip
-    named = named_by_kind(found.results)
-    if output.json:
-        print_json(named["recurrence"].to_dict())
-    elif not output.quiet:
-        _print(found.story, found.notes)
     view = twin(
-        *found.results,
+        *results,
         columns=output.columns,
         crop=None if output.crop is None else span(output.crop, "--crop"),
         flip=output.flip,
         transpose=output.transpose,
     )
-    write(view, named, output)
+    write(view, named_by_kind(results), output)
 
 
 def _asked(prompt: str | None, word: str | None, model: str) -> tuple[str, str]:
@@ -154,5 +168,6 @@ def _occurrences(story: RecurrenceResult) -> Table:
             share = story.attention[layer, head, n]
             lost, kept = story.lost[n], story.kept[n]
             cells = [f"{lost:+.3f}", f"{kept:+.3f}", f"{layer}.H{head} {share:.2f}"]
-        table.add_row(f"{name} {story.text(story.occurrences[n])}", f"{bits:.1f}", *cells)
+        told = number(bits, ".1f")  # the first token has none
+        table.add_row(f"{name} {story.text(story.occurrences[n])}", told, *cells)
     return table

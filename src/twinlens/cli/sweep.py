@@ -216,13 +216,16 @@ def summarize(
     """
     from twinlens.results.base import optional
     from twinlens.show.saved import check_figure_format
-    from twinlens.show.summary_view import WHAT, summarize
+    from twinlens.sweep.store import open_run
 
     if output is not None:
-        check_figure_format(output, WHAT)
+        check_figure_format(output, "a summary")
         optional("matplotlib", "figures")
         refuse_bad_file(output)
-    view = summarize(run, against, level=level, resamples=resamples, seed=seed, top=top)
+    first, second = open_run(run), None if against is None else open_run(against)
+    from twinlens.show.summary_view import summarize  # brings torch
+
+    view = summarize(first, second, level=level, resamples=resamples, seed=seed, top=top)
     if json:
         print_json(view.to_dict())
     elif not quiet:

@@ -2,12 +2,52 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 from cyclopts import (
+    App,
     CoercionError,
     CycloptsError,
     MissingArgumentError,
     UnusedCliTokensError,
 )
+
+from twinlens.errors import FactsError, SettingsError, TwinlensError
+
+_CALL = re.compile(r"(tl\.\w+\([^)]*\))")  # what is told of Python stays as it is
+_NAMED = re.compile(
+    r"""(?<![\w.'"/-])([a-z][a-z_]*)(?![\w./'"-])(?:=(?:'(?P<word>[\w.+:-]+)'(?!\w))?)?"""
+)
+
+
+def named_as_typed(error: TwinlensError, app: App, tokens: Sequence[str]) -> str:
+    """What the library says, with `samples=0` as the option of this command, `--samples 0`.
+
+    What is said of a file keeps the names that stand in the file.
+    """
+    if isinstance(error, SettingsError | FactsError):
+        return str(error)
+    options = _options(app, tokens)
+
+    def typed(found: re.Match[str]) -> str:
+        name, is_set = found[1], "=" in found[0]
+        option = "--" + name.replace("_", "-")
+        if option not in options or not (is_set or "_" in name):
+            return found[0]
+        return f"{option} {found['word'] or ''}" if is_set else option
+
+    parts = _CALL.split(str(error))
+    return "".join(p if n % 2 else _NAMED.sub(typed, p) for n, p in enumerate(parts))
+
+
+def _options(app: App, tokens: Sequence[str]) -> set[str]:
+    """The long names that the command which these words call has."""
+    *_, command = app.parse_commands(tokens)[1]
+    if command.default_command is None:
+        return set()
+    arguments = command.assemble_argument_collection()
+    return {name for one in arguments for name in one.names if name.startswith("--")}
 
 
 def worded(error: CycloptsError) -> str:

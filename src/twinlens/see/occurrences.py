@@ -15,11 +15,14 @@ from twinlens.results import Tokens
 
 @dataclass(frozen=True)
 class Occurrences:
-    """The token spans of a word that comes back, and which of its tokens (`part`) is explained."""
+    """The token spans of a word that comes back, which of its tokens (`part`) is explained, and
+    `controls`, unrelated spans."""
 
+    tokens: Tokens
     word: str
     spans: tuple[Span, ...]
     part: int
+    controls: tuple[Span, ...] = ()
 
     @property
     def earlier(self) -> list[Span]:
@@ -67,7 +70,7 @@ def occurrences_of(tokens: Tokens, word: str, part: int | None) -> Occurrences:
         raise SubjectError(
             f"part={part!r}: the last {word!r} has {width} tokens, so expected 0 to {width - 1}"
         )
-    return Occurrences(word, tuple(spans), part)
+    return Occurrences(tokens, word, tuple(spans), part)
 
 
 def unrelated(tokens: Tokens, found: Occurrences, most: int) -> list[Span]:

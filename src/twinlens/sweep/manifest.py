@@ -7,15 +7,18 @@ import platform
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twinlens.errors import RunFolderError, SchemaVersionError
 from twinlens.results.reading import read_object, sound
 from twinlens.results.writing import replacing
 from twinlens.sweep.facts import Facts
-from twinlens.sweep.plan import SCHEMA, Prepared
-from twinlens.sweep.settings import SweepSettings
 
+if TYPE_CHECKING:  # they bring torch, which who only reads a run does without
+    from twinlens.sweep.plan import Prepared
+    from twinlens.sweep.settings import SweepSettings
+
+SCHEMA = 1
 NAME = "manifest.json"
 _NUMBER = (int, float, type(None))
 _HAS: dict[str, Any] = {

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from twinlens.sweep.facts import Fact, Facts
+from twinlens.sweep.manifest import SCHEMA
 from twinlens.sweep.settings import SweepSettings
 
-SCHEMA = 1
 _SHARED = 640  # tokens of a base run (samples x tokens) that facts fill together: more gain nothing
 
 
