@@ -7,6 +7,7 @@ import threading
 from typing import NoReturn
 
 LIFELINE = "TWINLENS_LIFELINE"
+WORKER = "twinlens-worker"  # the thread that measures for the server
 
 
 def main() -> NoReturn:
@@ -17,6 +18,12 @@ def main() -> NoReturn:
         from twinlens.cli import main as run
 
         run()
+    except SystemExit as left:
+        if isinstance(left.code, int) and any(one.name == WORKER for one in threading.enumerate()):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(left.code)  # torch aborts where the interpreter ends under a pass
+        raise
     except KeyboardInterrupt:  # while it was imported
         print("twinlens: interrupted", file=sys.stderr)
         sys.exit(130)

@@ -191,8 +191,16 @@ def test_a_load_of_small_requests_is_all_answered(gpt2):
     assert [set(map(tuple, kind)) for kind in kinds] == [{(200,)}, {(200,)}, {(422,)}, {(202, 200)}]
 
 
-def test_ctrl_c_ends_the_server_quietly_even_at_work():
-    command = [sys.executable, "-m", "twinlens", "serve", "--port", "0"]
+@pytest.mark.parametrize("patience", [10.0, 0.0])
+def test_ctrl_c_ends_the_server_quietly_even_at_work(patience):
+    """Also where a batch takes longer than the server waits for it."""
+    serve = (
+        "import sys; from twinlens.show.server.jobs import Jobs;"
+        f" Jobs.close.__defaults__ = ({patience},);"
+        " sys.argv = ['twinlens', 'serve', '--port', '0'];"
+        " from twinlens.__main__ import main; main()"
+    )
+    command = [sys.executable, "-c", serve]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         line = process.stdout.readline()

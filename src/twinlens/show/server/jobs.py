@@ -16,6 +16,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from twinlens.__main__ import WORKER
 from twinlens.errors import TwinlensError
 from twinlens.show.server.job import Job, JobCancelledError, Progress, State, Tell, Work, starting
 from twinlens.show.server.replies import BusyError, NotFoundError
@@ -51,7 +52,7 @@ class Jobs:
         self._live: dict[str, Job] = {}  # by key: what the same question joins
         self._known: OrderedDict[str, Job] = OrderedDict()  # by id, longest unused first
         self._closed = False
-        self._thread = threading.Thread(target=self._serve, name="twinlens-worker", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name=WORKER, daemon=True)
         self._thread.start()
 
     def submit(self, key: str, work: Work) -> tuple[Job, bool]:
