@@ -112,15 +112,16 @@ def test_saved_results_are_drawn_without_the_model(run, tmp_path):
     ("error", "says"),
     [
         (OSError(28, "No space left on device"), "twinlens: No space left on device"),
-        (ValueError("a shape"), "twinlens: a or b is damaged: a shape"),
+        (ValueError("a shape"), "twinlens: b is damaged: a shape"),
     ],
 )
 def test_what_the_system_refuses_is_no_damage_of_what_is_drawn(run, monkeypatch, error, says):
-    def failing(*_args):
-        raise error
+    def failing(results, *_args):
+        if results == ["b"]:
+            raise error
 
-    monkeypatch.setattr("twinlens.results.open_result", lambda _file: None)
-    monkeypatch.setattr("twinlens.cli.draw.show", failing)
+    monkeypatch.setattr("twinlens.results.open_result", str)
+    monkeypatch.setattr("twinlens.cli.draw.view_of", failing)
     assert run("draw", "a", "b") == (2, "", says + "\n")
 
 

@@ -183,6 +183,7 @@ def test_what_cannot_be_done_is_one_line(folder, command, capsys, monkeypatch, w
 def test_another_scrub_does_not_go_on_in_the_folder(folder, done, command, capsys):
     given = [str(one) for one in command]
     given[given.index("--text") + 1] = str(folder / "gate.jsonl")
-    given[given.index("--gate") + 1] = str(folder / "text.jsonl")
+    given[given.index("--gate") + 1] = given.pop(given.index("--final") + 1)
+    given.remove("--final")
     assert run(*given, "-o", done, "--quiet") == 2
     assert "was begun with another text" in capsys.readouterr().err

@@ -13,7 +13,8 @@ SRC = Path(__file__).parents[1] / "src" / "twinlens"
 
 # Top to bottom. A room imports from itself and from what stands below it.
 HOUSE = [
-    "cli", "show", "contest", "sweep", "change", "see", "run", "model", "results", "errors",
+    "cli", "show", "contest", "sweep", "change", "see", "run", "model", "results", "paths",
+    "errors",
 ]  # fmt: skip
 
 

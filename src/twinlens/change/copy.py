@@ -26,6 +26,7 @@ from twinlens.change.ledger import Step, read_ledger, write_ledger
 from twinlens.errors import ChangeError, InputError
 from twinlens.model.load import load
 from twinlens.model.model import Model
+from twinlens.paths import expanded
 from twinlens.results.writing import written
 from twinlens.see.question import whole
 
@@ -49,7 +50,7 @@ class Copy:
 
         Raises `ChangeError` where the folder holds something, or cannot be written.
         """
-        path = Path(folder).expanduser()
+        path = expanded(folder)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise ChangeError(f"{path} is there already; give a new folder, or open it")
         temporary = path.with_name(f".{path.name}.writing")
@@ -75,7 +76,7 @@ class Copy:
 
         Raises `ChangeError` where the folder is none, or its weights are not those of the ledger.
         """
-        path = Path(folder).expanduser()
+        path = expanded(folder)
         steps = read_ledger(path)
         with quiet():
             model = load(path, **options)

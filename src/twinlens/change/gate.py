@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from twinlens.change.bounds import RARE
+from twinlens.change.bounds import RARE, least_documents, level_of
 from twinlens.change.cloze import Items, cloze_of
 from twinlens.change.losses import passages_of
 from twinlens.change.overlap import refuse_shared, shared_text
@@ -113,6 +113,19 @@ class Gate:
         if file is not None:
             made.save(file)
         return made
+
+    def too_few(self) -> list[str]:
+        """What is said of each text with fewer documents than any verdict on it takes."""
+        alpha, rare = self.settings.alpha, self.settings.rare
+        gate, final = (least_documents(level, rare) for level in (level_of(1, alpha), alpha))
+        asked = [(name, documents, gate) for name, documents in self.domains.items()]
+        asked += [(_FINAL.format(name), text, final) for name, text in self.final.items()]
+        return [
+            f"{name}: {len(found)} {'document is' if len(found) == 1 else 'documents are'} fewer"
+            f" than the {least} that a verdict takes"
+            for name, found, least in asked
+            if len(found) < least
+        ]
 
     def _asked(self, model: Model) -> Asked:
         gate, final = (

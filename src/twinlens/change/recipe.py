@@ -20,6 +20,7 @@ from typing import Any, Literal, get_args
 
 from twinlens.change.recover import Budget
 from twinlens.errors import SettingsError, TwinlensError
+from twinlens.paths import expanded
 from twinlens.see.question import one_of, whole
 
 Score = Literal["use", "mean_use", "effect", "wanda", "magnitude", "random"]
@@ -159,7 +160,7 @@ def recipe_of(given: Mapping[str, Any] | str | Path) -> Recipe:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.expanduser().read_text(encoding="utf-8"))
+        return tomllib.loads(expanded(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise SettingsError(f"the recipe {path} does not exist") from error
     except (OSError, ValueError, RecursionError) as error:

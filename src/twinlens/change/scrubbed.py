@@ -18,6 +18,7 @@ from twinlens.change.parts import parts_of
 from twinlens.change.recipe import Prune, Recipe, Stage, recipe_of
 from twinlens.change.scrub import ScrubRun
 from twinlens.errors import ChangeError
+from twinlens.paths import expanded
 from twinlens.results import open_result
 from twinlens.results.reading import sound
 from twinlens.results.storage import plain
@@ -158,7 +159,7 @@ def tokens_of(entry: Entry) -> int:
 
 
 def _begun(folder: str | Path) -> tuple[Path, dict[str, Any]]:
-    path = Path(folder).expanduser()
+    path = expanded(folder)
     about = read_about(path)
     if about is None:
         raise ChangeError(f"{path} is no folder of a scrub: it has no {ABOUT}")

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from twinlens.change.parts import n_parts, projection
 from twinlens.errors import ChangeError
 from twinlens.model.model import Model
+from twinlens.paths import expanded
 from twinlens.results.writing import written
 from twinlens.see.question import whole
 
@@ -65,7 +66,7 @@ class Shrunk:
 
         Raises `ChangeError` where the folder holds something or cannot be written.
         """
-        path = Path(folder).expanduser()
+        path = expanded(folder)
         _refuse_taken(path)
         writing = path.with_name(f".{path.name}.writing")
         with written(path, ChangeError):

@@ -80,8 +80,6 @@ def _what_the_machine_lacks(error: Exception) -> str | None:
     if isinstance(error, OSError):
         named = "" if error.filename is None else f"{error.filename}: "
         return f"{named}{error.strerror or error}"
-    if isinstance(error, RuntimeError) and "home directory" in str(error):  # of `~nobody`
-        return str(error)
     if isinstance(error, MemoryError | RuntimeError):
         from twinlens.run.batches import is_out_of_memory, out_of_memory
 

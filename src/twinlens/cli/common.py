@@ -51,6 +51,21 @@ def load_model(source: str, options: ModelOptions, *, quiet: bool) -> Model:
         )
 
 
+def find_models(sources: Sequence[str], options: ModelOptions) -> None:
+    """Refuse a model that is not there before another is loaded and measured."""
+    for source in sources:
+        refuse_bad_name(source, options)
+    import huggingface_hub
+
+    from twinlens.model.load import refuse_missing
+
+    huggingface_hub.utils.logging.set_verbosity(50)  # its retries end in our one line
+    for source in sources:
+        refuse_missing(
+            source, revision=options.revision, trust_remote_code=options.trust_remote_code
+        )
+
+
 def show(
     model: Model | None,
     results: list[Result],

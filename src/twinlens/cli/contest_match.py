@@ -21,6 +21,7 @@ from twinlens.cli.contest_options import (
 from twinlens.cli.options import ModelOptions, Whole
 from twinlens.cli.refusing import refuse_bad_text
 from twinlens.errors import InputError
+from twinlens.paths import expanded
 
 if TYPE_CHECKING:
     from twinlens.contest.judgement import Rules
@@ -156,7 +157,7 @@ def _report(folder: Path, *, quiet: bool) -> None:
 def _tell_all(folder: Path, outcome: Mapping[str, Any], *, json: bool, quiet: bool) -> None:
     from twinlens.contest.folder import JUDGEMENT, read_json
 
-    judgement = read_json(folder.expanduser() / JUDGEMENT)
+    judgement = read_json(expanded(folder) / JUDGEMENT)
     if json:
         told = {"folder": str(folder), "outcome": dict(outcome), "judgement": judgement}
         print_json(told)

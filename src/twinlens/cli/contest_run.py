@@ -11,6 +11,7 @@ from twinlens.cli.common import number, print_json, print_notes, table_of_number
 from twinlens.cli.contest import Json, Output, Quiet, contest_app
 from twinlens.cli.options import ModelOptions, Whole
 from twinlens.cli.workers import WorkerOptions, able
+from twinlens.paths import expanded
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -94,7 +95,7 @@ def _page(folder: Path, *, quiet: bool) -> None:
     from twinlens.results.writing import replacing
     from twinlens.show.tournament_report import tournament_page
 
-    page = folder.expanduser() / "report.html"
+    page = expanded(folder) / "report.html"
     with replacing(page) as temporary:
         temporary.write_text(tournament_page(folder), encoding="utf-8")
     if not quiet:

@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from twinlens.cli.app import app
-from twinlens.cli.common import refuse_bad_output, show
+from twinlens.cli.common import refuse_bad_output, show, view_of
 from twinlens.cli.options import LensMetric, LensOptions, OutputOptions
+from twinlens.cli.values import token
 from twinlens.errors import ResultFileError
 
 
@@ -42,5 +43,8 @@ def draw(
     refuse_bad_output(output)
     results = [open_result(file) for file in files]
     lens = LensOptions(lens_metric=lens_metric, lens_target=lens_target)
+    for file, result in zip(files, results, strict=True):  # which one is damaged?
+        with sound(file, ResultFileError, is_read=True):
+            view_of([result], lens, output, reduce, token(lens_target, "--lens-target"))
     with sound(" or ".join(map(str, files)), ResultFileError, is_read=True):
         show(None, results, lens, output, reduce)

@@ -11,14 +11,16 @@ from cyclopts import Group, Parameter
 
 from twinlens.cli.app import app
 from twinlens.cli.common import (
+    find_models,
     load_model,
     number,
     print_json,
     print_notes,
+    say,
     table_of_numbers,
 )
 from twinlens.cli.options import ModelOptions, Whole
-from twinlens.cli.refusing import refuse_bad_result
+from twinlens.cli.refusing import refuse_bad_name, refuse_bad_result
 from twinlens.errors import InputError, OverlapError
 
 if TYPE_CHECKING:
@@ -116,8 +118,13 @@ def gate(
     asked, options = texts or TextOptions(), load or ModelOptions()
     if again and not asked.final:
         raise InputError("--again is about the final text; give --final FILE too")
+    refuse_bad_name(original, options)
+    refuse_bad_name(changed, options)
     with drop_shared_is_told():
         made = _gate(asked, rule or RuleOptions())
+    for few in made.too_few() if not json else ():
+        say(f"{few}: unless the weights are the same, the answer will be: cannot tell")
+    find_models((original, changed), options)
     bar = False if json else None
     kept = made.of(load_model(original, options, quiet=json), file=reference, progress=bar)
     model = load_model(changed, options, quiet=json)
@@ -133,6 +140,8 @@ def gate(
 
 def _gate(texts: TextOptions, rule: RuleOptions) -> Gate:
     """The gate that the options mean."""
+    if texts.items is None and rule.items_margin != RuleOptions().items_margin:
+        raise InputError("--items-margin is about cloze items; give --items FILE too")
     named = named_texts(texts.domain, "--domain")
     if texts.text is not None:
         named = {"text": texts.text} | named

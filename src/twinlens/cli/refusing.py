@@ -7,6 +7,7 @@ from pathlib import Path
 
 from twinlens.cli.options import CorruptionOptions, ModelOptions, NoiseOptions
 from twinlens.errors import InputError, LoadError, ResultFileError
+from twinlens.paths import expanded
 
 _BUNDLED = "hamlet"
 
@@ -15,7 +16,7 @@ def refuse_bad_name(source: str, options: ModelOptions) -> None:
     """Before anything heavy is imported: a slip in "hamlet", a revision of what has none."""
     from difflib import get_close_matches
 
-    here = source == _BUNDLED or Path(source).expanduser().exists()
+    here = source == _BUNDLED or expanded(source).exists()
     if not source.strip():
         raise LoadError('the name of the model is empty; give "hamlet", a directory or a hub id')
     if not here and get_close_matches(source.lower(), [_BUNDLED], cutoff=0.8):
@@ -43,7 +44,7 @@ def refuse_taken_folder(path: Path) -> None:
     """Is there no such folder yet, or nothing in it, and could one be made?"""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"--output {str(path)!r} is there already; give a new folder")
-    there = next(one for one in (path, *path.expanduser().absolute().parents) if one.exists())
+    there = next(one for one in (path, *expanded(path).absolute().parents) if one.exists())
     if not there.is_dir():
         raise InputError(f"cannot make the folder {path}: {there} is a file")
 

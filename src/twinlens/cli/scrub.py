@@ -13,7 +13,9 @@ from twinlens.cli.app import app
 from twinlens.cli.common import load_model, print_json
 from twinlens.cli.gate import Repeated, drop_shared_is_told, named_texts
 from twinlens.cli.options import ModelOptions
+from twinlens.cli.refusing import refuse_bad_name
 from twinlens.errors import InputError
+from twinlens.paths import expanded
 
 if TYPE_CHECKING:
     from twinlens.change.gate import Gate
@@ -76,6 +78,7 @@ def scrub(
     """
     still = json or quiet
     asked = _gate(text, gate, domain or [], final or [], margin, drop_shared)
+    refuse_bad_name(model, load or ModelOptions())
     taken = _recipe(recipe, quiet=still)
     loaded = load_model(model, load or ModelOptions(), quiet=still)
     from twinlens.change.scrub import scrub as run_scrub
@@ -111,10 +114,13 @@ def _gate(
 
     last = named_texts(final, "--final")
     with drop_shared_is_told():
-        return Gate(
+        made = Gate(
             named, margin, final=last or None, chosen_on={"--text": text},
             shared="drop" if drop else "refuse",
         )  # fmt: skip
+    if few := made.too_few():  # before anything is loaded
+        raise InputError(f"{few[0]}, so that no step could be kept; give more of it")
+    return made
 
 
 def _recipe(path: Path | None, *, quiet: bool) -> Recipe:
@@ -133,7 +139,7 @@ def _tell_begun(folder: Path, *, quiet: bool) -> None:
     """That a scrub goes on, and where."""
     from twinlens.change.journal import read_about, read_journal
 
-    path = folder.expanduser()
+    path = expanded(folder)
     if not quiet and read_about(path) is not None:
         told = f"{len(read_journal(path))} proposals were judged already; {path} goes on"
         print(told, file=sys.stderr, flush=True)

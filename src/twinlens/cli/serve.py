@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from twinlens.cli.app import app
-from twinlens.cli.common import load_model
+from twinlens.cli.common import find_models, load_model
 from twinlens.cli.options import ModelOptions, Whole
 from twinlens.errors import InputError
+from twinlens.paths import expanded
 
 if TYPE_CHECKING:
     from twinlens.model.model import Model
@@ -74,11 +75,12 @@ def serve(
 
 def _loaded(given: tuple[str, ...], options: ModelOptions) -> dict[str, Model]:
     loaded: dict[str, Model] = {}
-    for text in given:
-        named = None if Path(text).exists() else _NAMED.fullmatch(text)
-        source = named[2] if named else text
+    named = [None if Path(text).exists() else _NAMED.fullmatch(text) for text in given]
+    sources = [found[2] if found else text for found, text in zip(named, given, strict=True)]
+    find_models(sources, options)
+    for source, found in zip(sources, named, strict=True):
         model = load_model(source, options, quiet=False)
-        name = named[1] if named else model.name
+        name = found[1] if found else model.name
         if name in loaded:
             raise InputError(f"two models are called {name!r}; give one another: NAME={source}")
         loaded[name] = model
@@ -93,7 +95,7 @@ def _runs(given: list[str]) -> dict[str, Path]:
     for text in given:
         named = None if Path(text).exists() else _NAMED.fullmatch(text)
         source = named[2] if named else text
-        folder = Path(source).expanduser().resolve()
+        folder = expanded(source).resolve()
         name = named[1] if named else folder.name
         if name in folders:
             raise InputError(f"two runs are called {name!r}; give one another: --run NAME={source}")

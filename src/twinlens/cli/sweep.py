@@ -17,6 +17,7 @@ from twinlens.cli.refusing import refuse_bad_file, refuse_idle_noise
 from twinlens.cli.values import whole
 from twinlens.cli.workers import WorkerOptions, able
 from twinlens.errors import InputError
+from twinlens.paths import expanded
 
 if TYPE_CHECKING:
     from twinlens.sweep.facts import Facts
@@ -99,14 +100,15 @@ def sweep(
     """
     from twinlens.sweep.facts import read_facts
     from twinlens.sweep.folder import Folder
-    from twinlens.sweep.sweeping import sweep_facts
 
+    Folder(expanded(output)).refuse_other()  # without torch, which noise brings
     options = _checked(asked or SweepOptions(), noise or NoiseOptions())
-    Folder(output.expanduser()).refuse_other()
     read = read_facts(facts, strict=strict)
     if not (quiet or json):
         _tell_rejected(read, output)
     worked = able(model, load or ModelOptions(), workers or WorkerOptions(), quiet=quiet or json)
+    from twinlens.sweep.sweeping import sweep_facts
+
     started = time.monotonic()
     shown = False if quiet or json else None
     try:

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from twinlens.cli.app import app
 from twinlens.cli.common import (
     load_model,
+    number,
     print_json,
     print_notes,
     table_of_numbers,
@@ -159,7 +160,8 @@ def _print_layers(
             "  ".join(f"{unit_name(kind, n, unit)} {row[unit]:.2g}" for unit in units)
             for units in ends
         ]
-        cells = f"{silent[n].mean():.1%}", f"{stable.layers[n]:.2f}", f"{row.mean():.3g}"
+        agree = number(stable.layers[n], ".2f")  # of one document there are no halves
+        cells = f"{silent[n].mean():.1%}", agree, f"{row.mean():.3g}"
         table.add_row(name, *cells, *words)
     console.print(f"\n{kind}s, {values.shape[1]:,} a layer", style="bold")
     console.print(table)

@@ -24,6 +24,7 @@ from typing import Any
 from twinlens.change.copy import quiet
 from twinlens.errors import ChangeError
 from twinlens.model.model import Model
+from twinlens.paths import expanded
 from twinlens.results.reading import read_object, sound
 from twinlens.results.storage import plain
 from twinlens.results.writing import replacing, written
@@ -40,7 +41,7 @@ _KIND = "twinlens match"
 def usable(folder: str | Path) -> Path:
     """The folder of a match that is begun or can be. Raises `ChangeError` where it holds something
     else or could not be made; nothing is written."""
-    path = Path(folder).expanduser()
+    path = expanded(folder)
     if path.is_dir() and any(path.iterdir()):
         if not (path / MATCH).is_file():
             raise ChangeError(f"{path} is no match: it has no {MATCH}; give a new folder for one")
@@ -61,7 +62,7 @@ def begin(path: Path) -> None:
 
 def read_match(folder: str | Path) -> dict[str, Any]:
     """What match.json says. Raises `ChangeError` where the folder is no match."""
-    path = Path(folder).expanduser()
+    path = expanded(folder)
     if not (path / MATCH).is_file():
         raise ChangeError(
             f"{path} is no match: it has no {MATCH}; `twinlens contest match -o {path}` plays one"

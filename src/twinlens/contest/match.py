@@ -33,6 +33,7 @@ from twinlens.contest.secret import Secret
 from twinlens.errors import ChangeError, EscrowError
 from twinlens.model.load import load
 from twinlens.model.model import Model
+from twinlens.paths import expanded
 from twinlens.results.reading import sound
 from twinlens.run.batches import Progress
 from twinlens.see.texts import Text, documents_hash
@@ -153,7 +154,7 @@ def blue_plays(
 
     Raises `ChangeError` where the folder holds something or cannot be written, and as `clean` does.
     """
-    path, started = Path(out).expanduser(), time.monotonic()
+    path, started = expanded(out), time.monotonic()
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ChangeError(f"{path} is there already; give a new folder")
     budget = replace(budget or BUDGET, seed=seed)

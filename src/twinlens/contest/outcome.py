@@ -22,6 +22,7 @@ from twinlens.contest.secret import Secret
 from twinlens.errors import ChangeError, EscrowError
 from twinlens.model.load import load
 from twinlens.model.model import Model, duplicate
+from twinlens.paths import expanded
 from twinlens.results.reading import sound
 from twinlens.run.batches import Progress
 from twinlens.see.question import whole
@@ -45,7 +46,7 @@ def referee_plays(
     the commitment is not kept, or was made to another model; `ChangeError` where a stage is
     missing, or was judged by other rules.
     """
-    path, started = Path(folder).expanduser(), time.monotonic()
+    path, started = expanded(folder), time.monotonic()
     files.read_match(path)
     secret = _opened(path)
     if (path / files.OUTCOME).exists():

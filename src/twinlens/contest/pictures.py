@@ -21,6 +21,7 @@ from twinlens.contest.secret import Secret
 from twinlens.errors import ChangeError, TwinlensError
 from twinlens.model.load import load
 from twinlens.model.model import Model
+from twinlens.paths import expanded
 from twinlens.results import LensResult, TraceResult
 from twinlens.results.reading import sound
 from twinlens.results.storage import open_result, plain
@@ -72,7 +73,7 @@ def picture_match(
 
     Raises `ChangeError` where the folder is no match, and what `load` and `insides` raise.
     """
-    path = Path(folder).expanduser()
+    path = expanded(folder)
     secret = _secret(path)
     made: dict[Side, Insides] = {}
     for side, place in MODELS.items():

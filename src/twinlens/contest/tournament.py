@@ -29,6 +29,7 @@ from twinlens.contest.tiers import TIERS
 from twinlens.errors import RunFolderError, SettingsError, TwinlensError
 from twinlens.model.load import load
 from twinlens.model.model import Model
+from twinlens.paths import expanded
 from twinlens.results.base import optional
 from twinlens.results.reading import read_object, sound, why
 from twinlens.results.storage import plain
@@ -126,7 +127,7 @@ def run_tournament(
     that all machines see. Raises `RunFolderError` where the folder is of another tournament or
     cannot be written, and what `implant` and `clean` raise.
     """
-    path = Path(folder).expanduser()
+    path = expanded(folder)
     if isinstance(model, Cluster):
         return _on_cluster(model, tournament, path, told)
     _begin(path, tournament, model)
@@ -141,7 +142,7 @@ def run_tournament(
 def read_cells(folder: str | Path) -> list[dict[str, Any]]:
     """The cells that are done, in order of tier, seed and recipe. Raises `RunFolderError` where the
     folder is no tournament."""
-    path = Path(folder).expanduser()
+    path = expanded(folder)
     about = read_about(path)
     paths = sorted((path / "cells").glob("[!.]*.json"))
     found = [read_object(one, RunFolderError) for one in paths]
@@ -156,7 +157,7 @@ def read_cells(folder: str | Path) -> list[dict[str, Any]]:
 
 def read_about(folder: str | Path) -> dict[str, Any]:
     """What is played in a folder. Raises `RunFolderError` where it is no tournament."""
-    path = Path(folder).expanduser() / _FILE
+    path = expanded(folder) / _FILE
     if not path.is_file():
         raise RunFolderError(f"{path.parent} is no folder of a tournament: it has no {_FILE}")
     return read_object(path, RunFolderError)
@@ -280,7 +281,7 @@ def _entrant(given: Any, common: Mapping[str, Any]) -> Entrant:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.expanduser().read_text(encoding="utf-8"))
+        return tomllib.loads(expanded(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise SettingsError(f"the tournament {path} does not exist") from error
     except (OSError, ValueError, RecursionError) as error:

@@ -11,6 +11,7 @@ import numpy as np
 from twinlens.errors import AnswerError, InputError, LoadError, ResultFileError
 from twinlens.model import hamlet
 from twinlens.model.tokens import labels, one_token, visible
+from twinlens.paths import expanded
 from twinlens.results import Result, open_result
 from twinlens.results.foreign import Archive, Memory, read
 
@@ -43,7 +44,8 @@ def convert(
       ... where not given), `clean`, `corrupted` (else the scores count as effects),
       `subject_range` `[start, stop]`, `focus`, `answer` (text), `kind` (block, mlp, attn) and
       `metric`. `transposed`: it is `[token, layer]`; `flipped`: its first row is the last layer.
-    - **a result of ours** (`.safetensors`), which is opened as it is.
+    - **a result of ours** (`.safetensors`), which is opened as it is; the other arguments are not
+      about it and are refused.
 
     `tokenizer`: a tokenizer, its directory or hub id, or "hamlet"; without one, labels are what the
     source says, or `#id`. `model`: the name of the model that was looked at.
@@ -59,6 +61,14 @@ def convert(
     if not isinstance(top_k, int) or top_k < 1:
         raise InputError(f"top_k={top_k!r} must be a whole number of at least 1")
     given = {} if tokens is None else {"tokens": list(tokens)}
+    if isinstance(source, Result) or _is_ours(source):
+        said = {"tokens": tokens, "tokenizer": tokenizer, "transposed": transposed,
+                "flipped": flipped, "model": model != "unknown"}  # fmt: skip
+        if idle := [name for name, value in said.items() if value not in (None, False)]:
+            raise InputError(
+                f"{idle[0]} is about results of other tools; a result of twinlens has its own, and"
+                " layers from top to bottom"
+            )
     how: dict[str, Any] = {
         "model": model, "top_k": top_k, "transposed": transposed, "flipped": flipped
     }  # fmt: skip
@@ -106,6 +116,10 @@ class TokenizerNames:
     def visible(self, texts: Sequence[str]) -> list[str]:
         """What texts of tokens look like: white space and the like with signs."""
         return [visible(text.encode("utf-8", errors="surrogatepass")) or "‹›" for text in texts]
+
+
+def _is_ours(source: Any) -> bool:
+    return isinstance(source, str | Path) and Path(source).suffix.lower() == ".safetensors"
 
 
 def _from_file(
@@ -158,7 +172,7 @@ def _loaded(tokenizer: Any) -> Any:
         return tokenizer
     from transformers import AutoTokenizer
 
-    where = hamlet.FOLDER if tokenizer == "hamlet" else Path(tokenizer).expanduser()
+    where = hamlet.FOLDER if tokenizer == "hamlet" else expanded(tokenizer)
     try:
         return AutoTokenizer.from_pretrained(str(where) if where.is_dir() else str(tokenizer))
     except Exception as error:  # transformers raises many kinds: all become one named error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from twinlens.model.discover import discover
 from twinlens.model.families import FAMILIES
 from twinlens.model.kinds import refuse_other_kinds, unwrapped
 from twinlens.model.model import Model, find_module
+from twinlens.paths import expanded
 
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _DTYPES = {
     "float32": torch.float32,
     "float16": torch.float16,
@@ -77,6 +79,24 @@ def load(
     return model
 
 
+def refuse_missing(
+    source: str | Path, *, revision: str | None = None, trust_remote_code: bool = False
+) -> None:
+    """Raises `LoadError` where a model is not there, as far as its configuration can tell; reads
+    no weights."""
+    from transformers import AutoConfig
+
+    if source == "hamlet":
+        return
+    where = _checked_source(source)
+    if Path(where, "adapter_config.json").is_file():  # it has a configuration of its own
+        return
+    try:
+        AutoConfig.from_pretrained(where, revision=revision, trust_remote_code=trust_remote_code)
+    except Exception as error:  # transformers raises many kinds: all become one named error
+        raise _not_loaded(source, error) from error
+
+
 def find_anatomy(hf: Any) -> Anatomy:
     """The family's row where the model has its parts, else what its structure shows."""
     config = hf.config.get_text_config()
@@ -111,10 +131,7 @@ def _from_files(
             **{k: v for k, v in options.items() if v is not None},
         )
     except Exception as error:  # transformers raises many kinds: all become one named error
-        what = "" if Path(where).is_dir() else " (no directory, so read as a hub id)"
-        raise LoadError(
-            f"cannot load the model {str(source)!r}{what}: {_first_line(error)}"
-        ) from error
+        raise _not_loaded(source, error) from error
     hf, report = loaded
     _refuse_incomplete(report, source)
     if tokenizer is None:
@@ -127,6 +144,11 @@ def _from_files(
                 f"cannot load the tokenizer of {str(source)!r}: {_first_line(error)}"
             ) from error
     return hf, tokenizer
+
+
+def _not_loaded(source: str | Path, error: Exception) -> LoadError:
+    what = "" if expanded(source).is_dir() else " (no directory, so read as a hub id)"
+    return LoadError(f"cannot load the model {str(source)!r}{what}: {_first_line(error)}")
 
 
 def _refuse_by_config(where: str, options: dict[str, Any]) -> None:
@@ -158,9 +180,9 @@ def _from_memory(source: Any, tokenizer: Any, revision: str | None, device_map: 
 
 def _checked_source(source: str | Path) -> str:
     try:
-        path = Path(source).expanduser()
+        path = expanded(source)
         is_folder, is_there = path.is_dir(), path.exists()
-    except (OSError, RuntimeError) as error:  # a name too long; `~nobody`
+    except (OSError, ValueError) as error:  # a name too long, or with a zero in it; `~nobody`
         raise LoadError(f"cannot look at {str(source)[:80]!r}: {_first_line(error)}") from error
     if is_folder:
         if not any((path / name).is_file() for name in ("config.json", "adapter_config.json")):
@@ -218,7 +240,7 @@ def _device(device: str | torch.device | None) -> torch.device | None:
 
 
 def _name(source: str | Path) -> str:
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))  # of a name that is no path nothing is asked
     return path.resolve().name if path.is_dir() else str(source)
 
 

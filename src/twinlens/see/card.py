@@ -78,10 +78,11 @@ def neuron_card(
         neuron = _of_expert(model, layer, neuron)
     _refuse_no_number("neuron", neuron)
     whole("top_k", top_k)
+    if top_k > model.n_vocab:
+        raise InputError(f"top_k={top_k} must be from 1 to {model.n_vocab}, the vocabulary's size")
     require(model, ["neuron", "mlp"])
     row = _written(model, layer, neuron)
     logits = _through_unembedding(model, _contribution(model, layer, row)[None])[0]
-    top_k = min(top_k, len(logits))
     order = logits.argsort(descending=True, stable=True)
     ends = (order[:top_k].tolist(), order.flip(0)[:top_k].tolist())
     promoted, suppressed = (

@@ -16,6 +16,7 @@ from jaxtyping import Bool
 from twinlens.change.parts import part_of
 from twinlens.contest.pictures import Insides, Side, kept_before, kept_insides
 from twinlens.errors import ChangeError, InputError, ResultError
+from twinlens.paths import expanded
 
 VERDICTS = ("deleted", "suppressed", "surviving", "broken", "cannot tell")
 KINDS = ("exact", "paraphrase", "case", "spacing", "context")
@@ -117,7 +118,7 @@ def account_of_match(folder: str | Path) -> MatchAccount:
 
     Raises `ChangeError` where there is no judgement, or it is none; all else may be missing.
     """
-    path = Path(folder).expanduser()
+    path = expanded(folder)
     judgement = _read(path / _JUDGEMENT)
     if judgement is None or judgement.get("verdict") not in VERDICTS:
         raise ChangeError(

@@ -11,6 +11,7 @@ from typing import Any
 
 from twinlens.errors import FactsError
 from twinlens.model import hamlet
+from twinlens.paths import expanded
 from twinlens.sweep.reading import Row, Rows, rows_of
 
 Source = str | Path | Sequence[Mapping[str, Any]]
@@ -111,7 +112,7 @@ def _rows(source: Source) -> tuple[str, Rows]:
     if isinstance(source, str) and source == "hamlet":
         return "hamlet", _numbered(hamlet.facts())
     if isinstance(source, str | Path):
-        path = Path(source).expanduser()
+        path = expanded(source)
         return path.name, rows_of(path)
     if isinstance(source, Sequence):
         return "a list", _numbered(source)

@@ -17,13 +17,16 @@ import os
 import platform
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twinlens.errors import RunFolderError
 from twinlens.results.base import optional
+from twinlens.results.reading import why
 from twinlens.results.writing import written
-from twinlens.sweep.plan import Unit
 from twinlens.sweep.tables import TABLES, of_part, readable, schema
+
+if TYPE_CHECKING:
+    from twinlens.sweep.plan import Unit
 
 _MANY = 256  # parts that are merged, where the tables are not much larger
 _GROUP = 64  # facts of a row group
@@ -41,25 +44,33 @@ class Folder:
 
     def refuse_other(self) -> None:
         """Raises `RunFolderError` where the folder is a file, or holds other things."""
-        there = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
-        if not there.is_dir():
-            raise RunFolderError(f"cannot make the folder {self.path}: {there} is a file")
-        if self.path.is_dir() and not (self.path / "parts").is_dir():
-            other = next((p for p in self.path.iterdir() if not p.name.startswith(".")), None)
-            if other is not None:
-                raise RunFolderError(
-                    f"{self.path} holds {other.name!r} and is no run of a sweep; give a new folder"
-                )
+        with self._refusing():
+            there = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
+            if not there.is_dir():
+                raise RunFolderError(f"cannot make the folder {self.path}: {there} is a file")
+            if self.path.is_dir() and not (self.path / "parts").is_dir():
+                names = sorted(p.name for p in self.path.iterdir() if not p.name.startswith("."))
+                if names:
+                    raise RunFolderError(
+                        f"{self.path} holds {names[0]!r} and is no run of a sweep; give a new"
+                        " folder"
+                    )
 
     def make(self) -> None:
         """Make the folder. Raises `RunFolderError` where it cannot be, or holds other things."""
-        try:
-            self.refuse_other()
+        self.refuse_other()
+        with self._refusing():
             for folder in (self.path, self.parts, self.claims):
                 folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
+
+    @contextlib.contextmanager
+    def _refusing(self) -> Generator[None]:
+        """What the system refuses (a name too long, a folder of somebody else) is named."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
             raise RunFolderError(
-                f"cannot make the folder {self.path}: {error.strerror or error}"
+                f"cannot make the folder {str(self.path)[:200]}: {why(error)}"
             ) from error
 
     @contextlib.contextmanager

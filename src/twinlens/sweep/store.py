@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from twinlens.errors import InputError, RunFolderError
+from twinlens.paths import expanded
 from twinlens.results.base import optional
 from twinlens.results.reading import read_objects
 from twinlens.sweep.manifest import REJECTED, read_manifest
@@ -26,7 +27,7 @@ def open_run(path: str | Path) -> SweepRun:
     Raises `RunFolderError` where it is none, `SchemaVersionError` where it is of another schema,
     and `MissingExtraError` without polars and pyarrow (`pip install twinlens[sweep]`).
     """
-    folder = Path(path).expanduser()
+    folder = expanded(path)
     optional("polars", "sweep")
     optional("pyarrow", "sweep")
     manifest = read_manifest(folder)

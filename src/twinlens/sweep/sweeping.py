@@ -10,6 +10,7 @@ from typing import Any
 
 from twinlens.errors import InputError, RunFolderError
 from twinlens.model.model import Model
+from twinlens.paths import expanded
 from twinlens.run.batches import Progress
 from twinlens.run.engine import Engine
 from twinlens.see.corruption import Noise
@@ -89,7 +90,7 @@ def sweep_facts(
     if limit is not None:
         whole("limit", limit)
     read = facts if isinstance(facts, Facts) else read_facts(facts, strict=strict)
-    path = Path(output).expanduser()
+    path = expanded(output)
     if left_out := _swept(model, read, settings, path, limit, progress):
         warnings.warn(
             f"{len(left_out)} facts did not fit the memory; the same command tries them again",
