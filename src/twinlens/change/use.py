@@ -23,6 +23,7 @@ from twinlens.run.check import require
 from twinlens.see.provenance import provenance
 from twinlens.see.question import whole
 from twinlens.see.texts import Text, Windows, joined, windows
+from twinlens.see.units import numbering_of
 
 GROUPS = 16  # of documents, from which halves are drawn
 _KINDS: tuple[SiteKind, ...] = ("neuron", "head")
@@ -72,7 +73,9 @@ def use_map(
         ]
     per_group = np.array([group.n_tokens for group in groups])
     made, error = _arrays(model, sums, writers, centres, per_group)
-    settings = {"text": read.sha256, "length": length, "gradients": gradients}
+    settings: dict[str, Any] = {"text": read.sha256, "length": length, "gradients": gradients}
+    if numbering := numbering_of(model):
+        settings["experts"] = numbering
     return UseResult(
         tokens=no_tokens(),
         layers=tuple(map(str, range(model.n_layers))),

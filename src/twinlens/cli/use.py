@@ -145,8 +145,6 @@ def _text(result: UseResult) -> str:
 def _print_layers(
     console: Console, result: UseResult, score: str, kind: UnitKind, stable: Stability
 ) -> None:
-    from twinlens.results.use import unit_name
-
     values, silent = result.score(score, kind), result.silent(kind)
     table = table_of_numbers("layer", "silent", "agree", "mean")
     at_each_end = 1 if console.width < _NUMBERS + 2 * _END else 2
@@ -157,7 +155,7 @@ def _print_layers(
         shown = min(at_each_end, len(order) // 2)
         ends = [order[:shown], order[::-1][:shown]]
         words = [
-            "  ".join(f"{unit_name(kind, n, unit)} {row[unit]:.2g}" for unit in units)
+            "  ".join(f"{result.unit_name(kind, n, unit)} {row[unit]:.2g}" for unit in units)
             for units in ends
         ]
         agree = number(stable.layers[n], ".2f")  # of one document there are no halves

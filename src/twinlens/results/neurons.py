@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from functools import cached_property
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from twinlens.errors import InputError
 from twinlens.results.effects import RestoredResult
-from twinlens.results.units import ExpertUnits
+from twinlens.results.units import Numbering, numbering_in, unit_name
 
 REDUCTIONS = ("mean", "mean+max", "max", "positive", "joint")
 
@@ -100,9 +101,53 @@ class NeuronResult(RestoredResult):
 
     def unit_name(self, layer: int, unit: int) -> str:
         """`3.112`, or of experts `3.E2.N17` and, of shared ones, `3.S.N17`."""
-        row = self.layers[layer]
-        experts = self.settings.get("experts", {}).get(row)
-        return f"{row}.{unit if experts is None else ExpertUnits(*experts).name(unit)}"
+        return unit_name(self.layers[layer], unit, self.numbering)
+
+    def to_xarray(self) -> Any:
+        """The arrays with named dimensions and coordinates (xarray); `name` is that of each unit,
+        empty where a block has fewer units than others.
+
+        Raises `MissingExtraError` without xarray (`pip install twinlens[data]`).
+        """
+        made, units = super().to_xarray(), self.kept
+        dims = ("layer", "token", "unit") if units.size else ("layer", "unit")
+        if not units.size:
+            units = np.broadcast_to(np.arange(self.n_units), (len(self.layers), self.n_units))
+        layer = np.indices(units.shape)[0]
+        return made.assign_coords(name=(dims, self._names(layer, units)))
+
+    @cached_property
+    def numbering(self) -> Numbering:
+        """How the neurons of experts are numbered, by block; empty where there are none."""
+        return numbering_in(self.settings)
+
+    @cached_property
+    def _widths(self) -> Int[np.ndarray, " layer"]:
+        """How many units each block has; older results tell it of those with experts alone."""
+        told = self.settings.get("widths") or [
+            self.numbering[name].total if name in self.numbering else self.n_units
+            for name in self.layers
+        ]
+        if len(told) != len(self.layers) or not all(n in range(1, self.n_units + 1) for n in told):
+            raise ValueError(f"the blocks cannot have {str(told)[:60]} of {self.n_units} units")
+        return np.array(told, np.int64)
+
+    def _check(self) -> None:
+        """Raise `ValueError` or `TypeError` for units that no block can have."""
+        most = len(self.layers), self.n_units
+        for numbers, stop in ((self.named, most), (self.kept, self.n_units)):
+            if ((numbers < 0) | (numbers >= stop)).any():
+                raise ValueError("a unit is in no block")
+        _ = self.numbering, self._widths
+
+    def _names(
+        self, layer: Int[np.ndarray, "..."], unit: Int[np.ndarray, "..."]
+    ) -> Shaped[np.ndarray, "..."]:
+        """The names of many units, each made once."""
+        codes, at = np.unique((layer * self.n_units + unit).ravel(), return_inverse=True)
+        pairs = [divmod(code, self.n_units) for code in codes.tolist()]
+        names = [self.unit_name(*pair) if pair[1] < self._widths[pair[0]] else "" for pair in pairs]
+        return np.array(names, dtype=object)[at].reshape(unit.shape)
 
     def _variables(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
         unit, cell = ("layer", "token", "unit"), ("layer", "token")
@@ -119,20 +164,19 @@ class NeuronResult(RestoredResult):
         }
 
     def _columns(self) -> dict[str, object]:
+        """One row for each unit that its block has."""
         layer, token, at = (axis.ravel() for axis in np.indices(self.scores.shape))
         unit = self.kept.ravel() if self.kept.size else at
-        named: dict[str, object] = {}
-        if "experts" in self.settings:
-            pairs = zip(layer.tolist(), unit.tolist(), strict=True)
-            named["name"] = np.array([self.unit_name(row, number) for row, number in pairs])
+        there = unit < self._widths[layer]
+        layer, token, unit = layer[there], token[there], unit[there]
         return {
             "layer": np.array(self.layers)[layer],
             "token": token,
             "unit": unit,
-            **named,
+            "name": self._names(layer, unit),
             "token_id": self.tokens.ids[token],
             "label": np.array(self.tokens.labels)[token],
-            "score": self.scores.ravel(),
-            "effect": self.effects().ravel(),
-            "exact": self.exact_mask.ravel(),
+            "score": self.scores.ravel()[there],
+            "effect": self.effects().ravel()[there],
+            "exact": self.exact_mask.ravel()[there],
         }

@@ -193,7 +193,7 @@ def _check(result: Result) -> None:
             raise ValueError("the arrays and the rows or tokens differ in length")
     if len(result.tokens.labels) != len(result.tokens.ids):
         raise ValueError("tokens and labels differ in number")
-    if isinstance(result, FittedLens):
+    if isinstance(result, FittedLens | NeuronResult | UseResult):
         result._check()
     _check_places(result)
 

@@ -1,13 +1,15 @@
 """How the neurons of a block with experts are numbered and named: `E2.N17`, `S.N17`.
 
 In arrays they are one row: those of expert 0, of expert 1, ..., and last those of the experts that
-every token passes (the shared ones).
+every token passes (the shared ones). A result, a run's manifest and a document of the viewer keep
+the numbering under `experts`, by the block's name; `unit_name` makes names of it everywhere.
 """
 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 _NAME = re.compile(r"(?:E(\d{1,5})|S)\.N(\d{1,7})", re.IGNORECASE)
 SHARED = -1  # as the number of an expert
@@ -52,6 +54,42 @@ class ExpertUnits(NamedTuple):
             return self.routed + neuron if 0 <= neuron < self.shared else None
         inside = 0 <= expert < self.experts and 0 <= neuron < self.width
         return expert * self.width + neuron if inside else None
+
+
+Numbering = Mapping[str, ExpertUnits]
+"""By the name of a block: how its neurons are numbered. Blocks without experts are not in it."""
+
+
+def numbering_in(about: Mapping[str, Any]) -> dict[str, ExpertUnits]:
+    """The numbering that settings, a manifest or a look hold under `experts`; empty where none is.
+
+    Raises `TypeError` or `ValueError` where it is damaged.
+
+    >>> numbering_in({"experts": {"1": [4, 16, 8]}})["1"].total
+    72
+    """
+    found: dict[str, ExpertUnits] = {}
+    for block, given in dict(about.get("experts") or {}).items():
+        units = ExpertUnits(*given)
+        if any(type(n) is not int for n in units) or min(units[:2]) < 1 or units.shared < 0:
+            raise ValueError(f"experts of block {str(block)[:40]!r} are {str(given)[:40]!r}")
+        found[str(block)] = units
+    return found
+
+
+def plain_numbering(experts: Numbering) -> dict[str, list[int]]:
+    """As settings, manifests and documents hold it."""
+    return {block: list(units) for block, units in experts.items()}
+
+
+def unit_name(layer: str | int, number: int, experts: Numbering, sign: str = "") -> str:
+    """`3.112` (with a sign `3.N112`); of experts `3.E2.N17` and, of shared ones, `3.S.N17`.
+
+    >>> unit_name(3, 33, {}), unit_name(3, 33, {"3": ExpertUnits(4, 16)})
+    ('3.33', '3.E2.N1')
+    """
+    units = experts.get(str(layer))
+    return f"{layer}.{sign}{number}" if units is None else f"{layer}.{units.name(number)}"
 
 
 def expert_unit(text: str) -> tuple[int, int] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from jaxtyping import Bool, Float, Float32, Int
 
 from twinlens.errors import InputError
 from twinlens.results.base import Result
+from twinlens.results.units import Numbering, numbering_in, unit_name
 
 UnitKind = Literal["neuron", "head"]
 MEASURES = ("use", "mean_use", "effect", "wanda")  # they depend on the text
@@ -123,7 +125,21 @@ class UseResult(Result):
         values = self.score(name, kind)
         order = np.argsort(values, axis=None, kind="stable")
         places = (divmod(int(flat), values.shape[1]) for flat in order)
-        return [(unit_name(kind, *place), float(values[place])) for place in places]
+        return [(self.unit_name(kind, *place), float(values[place])) for place in places]
+
+    def unit_name(self, kind: UnitKind, layer: int, unit: int) -> str:
+        """`3.N17` is neuron 17 of block 3 (of experts `3.E2.N17`), `4.H2` head 2 of block 4."""
+        experts = self.numbering if kind == "neuron" else {}
+        return unit_name(layer, unit, experts, _SIGNS[kind])
+
+    @cached_property
+    def numbering(self) -> Numbering:
+        """How the neurons of experts are numbered, by block; empty where there are none."""
+        return numbering_in(self.settings)
+
+    def _check(self) -> None:
+        """Raise `ValueError` or `TypeError` for a numbering of experts that cannot be."""
+        _ = self.numbering
 
     def _half(self, name: str, kind: UnitKind, groups: Int[np.ndarray, " some"]) -> np.ndarray:
         return (
@@ -155,15 +171,13 @@ class UseResult(Result):
             columns.setdefault("kind", []).append(np.full(len(layer), kind))
             columns.setdefault("layer", []).append(np.array(self.layers)[layer])
             columns.setdefault("unit", []).append(unit)
+            pairs = zip(layer.tolist(), unit.tolist(), strict=True)
+            names = [self.unit_name(kind, *pair) for pair in pairs]
+            columns.setdefault("name", []).append(np.array(names, dtype=object))
             for name in USE_SCORES:
                 columns.setdefault(name, []).append(self.score(name, kind).ravel())
             columns.setdefault("silent", []).append(self.silent(kind).ravel())
         return {name: np.concatenate(parts) for name, parts in columns.items()}
-
-
-def unit_name(kind: UnitKind, layer: int, unit: int) -> str:
-    """`3.N17` is neuron 17 of block 3, `4.H2` head 2 of block 4."""
-    return f"{layer}.{_SIGNS[kind]}{unit}"
 
 
 def spearman(one: Float[np.ndarray, " unit"], other: Float[np.ndarray, " unit"]) -> float:

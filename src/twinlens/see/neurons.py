@@ -29,7 +29,7 @@ from twinlens.see.measuring import Found, Method, Work, joint_scores, measure
 from twinlens.see.provenance import provenance
 from twinlens.see.question import Direction, Metric, Question, ask, one_of, whole
 from twinlens.see.runs import refuse_not_a_number, run_both, warnings_of
-from twinlens.see.units import Basis, Place, Units, kind_of, widths_of
+from twinlens.see.units import Basis, Place, Units, kind_of, told_of, widths_of
 
 DENSE_BYTES = 2**29  # larger results keep the strongest units of each cell
 _KEPT = 64
@@ -189,7 +189,10 @@ def _result(
         vocabulary=model.vocabulary(
             question.tokens.ids, np.array([runs.answer, runs.top]), promoted, suppressed
         ),
-        settings=question.settings() | work.corrupted.settings | asked | _experts(model, basis),
+        settings=question.settings()
+        | work.corrupted.settings
+        | asked
+        | told_of(model, basis, work.units.widths),
         provenance=provenance(model),
         notes=notes,
         basis=basis,
@@ -225,16 +228,6 @@ def _by_cell(
         "max": np.where(units.exists, effects, -np.inf).max(-1),
         "positive": np.where(there > 0, there, 0.0 * there).sum(-1),
     }
-
-
-def _experts(model: Model, basis: Basis) -> dict[str, Any]:
-    """How the neurons of experts are numbered, by block, where there are some."""
-    found = {
-        str(layer): list(mixture.units)
-        for layer in range(model.n_layers)
-        if basis == "neuron" and (mixture := model.experts(layer)) is not None
-    }
-    return {"experts": found} if found else {}
 
 
 def _kept_arrays(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 
 from twinlens.model.anatomy import Site, SiteKind
 from twinlens.model.model import Model
+from twinlens.results.units import plain_numbering
 from twinlens.run.batches import Progress, counting
 from twinlens.run.engine import Engine, Engines
 from twinlens.run.passes import Cell, Inputs, State, read
@@ -194,3 +195,18 @@ def widths_of(model: Model, kind: SiteKind) -> list[int]:
         made = read(model, Inputs(torch.zeros(1, 1, dtype=torch.long)), model.sites(kind))
         widths[kind] = [int(made.values[site].shape[-1]) for site in model.sites(kind)]
     return widths[kind]
+
+
+def numbering_of(model: Model) -> dict[str, list[int]]:
+    """How the neurons of experts are numbered, by block, as results and runs keep it."""
+    mixtures = {str(layer): model.experts(layer) for layer in range(model.n_layers)}
+    return plain_numbering({n: one.units for n, one in mixtures.items() if one is not None})
+
+
+def told_of(model: Model, basis: Basis, widths: Sequence[int]) -> dict[str, Any]:
+    """What a result must tell so that units can be named: the experts, and how many units each
+    block has where that differs."""
+    told: dict[str, Any] = {"widths": list(widths)} if len(set(widths)) > 1 else {}
+    if basis == "neuron" and (numbering := numbering_of(model)):
+        told["experts"] = numbering
+    return told

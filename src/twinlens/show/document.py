@@ -118,7 +118,7 @@ def _unlike(grids: Sequence[Grid]) -> list[Grid]:
 
 def _writes(results: Sequence[NeuronResult]) -> dict[str, Writes]:
     return {
-        f"{layer}.{unit}": Writes(
+        result.unit_name(layer, unit): Writes(
             [result.label(i) for i in result.promoted[at]],
             [result.label(i) for i in result.suppressed[at]],
         )

@@ -20,6 +20,7 @@ from twinlens.results.effects import RestoredResult
 from twinlens.results.heads import SCORES
 from twinlens.results.lens import CONTRIBUTION_METRICS
 from twinlens.results.neurons import REDUCTIONS
+from twinlens.results.units import plain_numbering
 from twinlens.show.arrays import array
 from twinlens.show.head_panels import NAMES, head_panel, meaning_of_star, named
 from twinlens.show.lens_panels import lens_panel
@@ -115,6 +116,7 @@ def _neuron_grids(result: NeuronResult, rows: tuple[str, ...]) -> list[Grid]:
         dataclasses.replace(
             grid_of(map_panel(result, rows), "neurons.map", "right", group, f"{result.basis} map"),
             values=array(on_rows(effects, result.layers, rows)), parts="unit", details=details,
+            experts=plain_numbering(result.numbering),
         )
     ]  # fmt: skip
     for reduce in REDUCTIONS:

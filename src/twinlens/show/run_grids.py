@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from twinlens.results.base import optional
+from twinlens.results.units import plain_numbering
 from twinlens.show.arrays import array
 from twinlens.show.grids import grid_of
 from twinlens.show.panels import Panel, gained, measured, on_rows, restored
@@ -94,7 +95,7 @@ def effect_grids(fact: FactRows, rows: tuple[str, ...]) -> list[Grid]:
 def writes_of(fact: FactRows) -> dict[str, Writes]:
     """What the kept neurons write."""
     return {
-        f"{row['layer']}.{row['neuron']}": Writes(row["promotes"] or [], row["suppresses"] or [])
+        row["name"]: Writes(row["promotes"] or [], row["suppresses"] or [])
         for row in fact.neurons.to_dicts()
     }
 
@@ -147,7 +148,8 @@ def _neuron_map(fact: FactRows, rows: tuple[str, ...]) -> Grid:
     )  # fmt: skip
     made = grid_of(panel, "neurons.map", "right", "neurons", "neurons, the strongest")
     details = {"unit": array(units, "int32"), "exact": array(exact)}
-    return dataclasses.replace(made, parts="unit", details=details)
+    experts = plain_numbering(fact.run.numbering)
+    return dataclasses.replace(made, parts="unit", details=details, experts=experts)
 
 
 def _asked(fact: FactRows) -> Asked:

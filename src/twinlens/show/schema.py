@@ -50,7 +50,9 @@ class Grid:
     `side` is where it stands at first, `group` its heading in the list of grids. `columns` names
     the columns where they are not the prompt's tokens, and `column` says what one is (a head).
     `lens` is the id of the lens whose top tokens are the texts of the cells. `marked` says what a
-    star means where `details["marked"]` has them.
+    star means where `details["marked"]` has them. `experts` has, by row, how units are numbered
+    that are neurons of experts (how many experts, neurons of each, neurons of the shared ones): the
+    page names them by it.
     """
 
     id: str
@@ -71,6 +73,7 @@ class Grid:
     column: str = "token"
     lens: str | None = None
     marked: str | None = None
+    experts: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ class Look:
     surprisal: Array | None = None  # bits
     lenses: list[LensTop] = field(default_factory=list[LensTop])
     focus: int | None = None  # where all results of the look have the same
-    neurons: dict[str, Writes] = field(default_factory=dict[str, Writes])  # "layer.unit"
+    neurons: dict[str, Writes] = field(default_factory=dict[str, Writes])  # by name
     attention: Attention | None = None
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from twinlens.results.base import optional
-from twinlens.results.use import UnitKind, UseResult, unit_name
+from twinlens.results.use import UnitKind, UseResult
 from twinlens.show.colours import EMPTY, INK, STAR, ink
 from twinlens.show.text import fitted, printable, width_of, wrapped
 
@@ -144,8 +144,8 @@ class _Page:
         columns: list[Sequence[str]] = [
             [f"{share:.0%}" if share == 0 or share >= 0.1 else f"{share:.1%}" for share in silent],
             ["–" if np.isnan(one) else f"{one:.2f}" for one in stable],
-            [unit_name(kind, n, int(row.argmax())) for n, row in enumerate(values)],
-            [unit_name(kind, n, int(row.argmin())) for n, row in enumerate(values)],
+            [self.result.unit_name(kind, n, int(row.argmax())) for n, row in enumerate(values)],
+            [self.result.unit_name(kind, n, int(row.argmin())) for n, row in enumerate(values)],
         ]
         self.text(x, _TOP - 0.34, f"of the {kind}s", fontsize=7.5, fontweight="bold")
         step = self.height / len(values)

@@ -16,6 +16,7 @@ from twinlens.results import Result
 from twinlens.see.neurons import neuron_trace
 from twinlens.see.provenance import provenance
 from twinlens.see.trace import causal_trace
+from twinlens.see.units import numbering_of
 from twinlens.sweep.facts import Fact, Facts
 from twinlens.sweep.plan import Prepared, computing
 from twinlens.sweep.settings import SweepSettings
@@ -44,7 +45,7 @@ def prepare(
         with computing(threads):
             engines = _engines(model, settings, sigma, tried)
             resolved = {"sigma": sigma, "engines": engines, "threads": threads}
-    made_by = provenance(model)
+    made_by, experts = provenance(model), numbering_of(model)
     return Prepared(
         model={
             "name": made_by.model,
@@ -53,6 +54,7 @@ def prepare(
             "dtype": made_by.dtype,
             "device": model.device.type,
             "n_layers": model.n_layers,
+            **({"experts": experts} if experts else {}),
         },
         versions=dict(made_by.versions),
         resolved=resolved,

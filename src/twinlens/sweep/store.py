@@ -14,7 +14,8 @@ from jaxtyping import Float
 from twinlens.errors import InputError, RunFolderError
 from twinlens.paths import expanded
 from twinlens.results.base import optional
-from twinlens.results.reading import read_objects
+from twinlens.results.reading import read_objects, sound
+from twinlens.results.units import Numbering, numbering_in, unit_name
 from twinlens.sweep.manifest import REJECTED, read_manifest
 from twinlens.sweep.tables import EMBED, TABLES, of_part, read_table, schema
 
@@ -36,7 +37,10 @@ def open_run(path: str | Path) -> SweepRun:
             f"{folder} is no run of a sweep: it has no manifest.json; `twinlens sweep FACTS -o"
             f" {folder}` makes one"
         )
-    return SweepRun(folder, manifest)
+    run = SweepRun(folder, manifest)
+    with sound(folder / "manifest.json", RunFolderError):
+        _ = run.numbering
+    return run
 
 
 def state_of(path: Path) -> tuple[int, ...]:
@@ -56,8 +60,9 @@ class SweepRun:
     (`block`, `mlp`, `attn`, `neurons`: the mean over an MLP's neurons, `lens`), layer (-1: the
     embedding), and token: `score` (trace: the metric with the cell restored; lens: the answer's
     probability), `effect`, `corrupted`, `clean`, `spread` over the samples, and of the lens `rank`
-    and `top`. `neurons`: the strongest neurons of each fact, each at its token. `fact` joins them:
-    the row of the data set, from 0.
+    and `top`. `neurons`: the strongest neurons of each fact, each at its token; `neuron` counts in
+    the block, `name` is as everywhere (`3.112`; of experts `3.E2.N17`). `fact` joins them: the row
+    of the data set, from 0.
     """
 
     path: Path
@@ -80,8 +85,18 @@ class SweepRun:
 
     @cached_property
     def neurons(self) -> Any:
-        """The strongest neurons of each measured fact (polars)."""
-        return self._frame("neurons")
+        """The strongest neurons of each measured fact, with their names (polars)."""
+        return self._named(self._frame("neurons"))
+
+    @cached_property
+    def numbering(self) -> Numbering:
+        """How the neurons of experts are numbered, by block; empty where there are none, or where
+        the run was made before twinlens kept it."""
+        return numbering_in(self.manifest["model"])
+
+    def unit_name(self, layer: int, neuron: int) -> str:
+        """`3.112`, or of experts `3.E2.N17` and, of shared ones, `3.S.N17`."""
+        return unit_name(layer, neuron, self.numbering)
 
     @property
     def rejected(self) -> list[dict[str, Any]]:
@@ -135,7 +150,16 @@ class SweepRun:
 
     def of_fact(self, name: str, fact: int) -> Any:
         """One fact's rows of a table (polars), read alone: of a long run that is little."""
-        return self._whole(lambda: self._rows(name, fact))
+        rows = self._whole(lambda: self._rows(name, fact))
+        return self._named(rows) if name == "neurons" else rows
+
+    def _named(self, neurons: Any) -> Any:
+        """The table of neurons with a column of their names."""
+        polars: Any = optional("polars", "sweep")
+        pairs = neurons.select("layer", "neuron").rows()
+        names = {pair: self.unit_name(*pair) for pair in set(pairs)}
+        column = polars.Series("name", [names[pair] for pair in pairs], dtype=polars.String)
+        return neurons.with_columns(column)
 
     def _frame(self, name: str) -> Any:
         """A table and the parts that are not in it yet, in the order of the facts."""

@@ -142,7 +142,7 @@ def summed_up(
         level=level,
         total=(mean, low, high),
         kinds=kinds,
-        neurons=() if against is not None else _frequent(run, len(facts), top),
+        neurons=_frequent(run, len(facts), top) if against is None and top else (),
         notes=tuple(notes),
     )
 
@@ -271,7 +271,7 @@ def _frequent(run: SweepRun, n_facts: int, top: int) -> tuple[FrequentNeuron, ..
     )
     return tuple(
         FrequentNeuron(
-            name=f"{row['layer']}.{row['neuron']}",
+            name=run.unit_name(row["layer"], row["neuron"]),
             count=row["count"],
             share=row["count"] / n_facts,
             effect=row["effect"],
