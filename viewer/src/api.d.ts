@@ -293,9 +293,12 @@ export interface components {
         };
         /**
          * Card
-         * @description What a neuron writes, and with a prompt when it is active.
+         * @description What a neuron writes, and with a prompt when it is active. `notes` say what stands between
+         *     the experts of its block and the residual.
          */
         Card: {
+            /** Name */
+            name: string;
             /** Layer */
             layer: number;
             /** Neuron */
@@ -308,10 +311,14 @@ export interface components {
             suppressed: components["schemas"]["Logit"][];
             /** Activations */
             activations?: components["schemas"]["Activation"][] | null;
+            /** Notes */
+            notes: string[];
         };
         /**
          * CardRequest
          * @description The card of a neuron is asked for; with a prompt, its activation along it too.
+         *
+         *     `neuron` is its number in the block, or of experts its name there: "E2.N17", "S.N17".
          */
         CardRequest: {
             /** Model */
@@ -319,7 +326,7 @@ export interface components {
             /** Layer */
             layer: number;
             /** Neuron */
-            neuron: number;
+            neuron: number | string;
             /** Prompt */
             prompt?: string | null;
         };
@@ -400,7 +407,9 @@ export interface components {
          *     `side` is where it stands at first, `group` its heading in the list of grids. `columns` names
          *     the columns where they are not the prompt's tokens, and `column` says what one is (a head).
          *     `lens` is the id of the lens whose top tokens are the texts of the cells. `marked` says what a
-         *     star means where `details["marked"]` has them.
+         *     star means where `details["marked"]` has them. `experts` has, by row, how units are numbered
+         *     that are neurons of experts (how many experts, neurons of each, neurons of the shared ones): the
+         *     page names them by it.
          */
         Grid: {
             /** Id */
@@ -452,6 +461,10 @@ export interface components {
             lens: string | null;
             /** Marked */
             marked: string | null;
+            /** Experts */
+            experts: {
+                [key: string]: number[];
+            };
         };
         /**
          * LensTop

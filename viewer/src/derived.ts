@@ -59,6 +59,7 @@ const PLAIN = {
   space: "",
   lens: null,
   marked: null,
+  experts: {},
 } as const;
 
 /** The heads of a trace at one token: layers top to bottom, heads left to right. */

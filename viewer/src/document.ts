@@ -59,6 +59,8 @@ export interface Grid {
   readonly lens: Lens | null;
   /** What a star means. */
   readonly marked: string | null;
+  /** By row: how many experts, neurons of each, neurons of the shared ones; others are not here. */
+  readonly experts: Readonly<Record<string, readonly number[]>>;
 }
 
 /** How much heads look at tokens: `weights[head, query, token]`, or of the tokens that are kept. */
@@ -132,6 +134,7 @@ function decodeGrid(raw: RawGrid, lenses: readonly Lens[]): Grid {
     details,
     space: spaceOf(raw.column, raw.columns),
     lens: lenses.find((lens) => lens.id === raw.lens) ?? null,
+    experts: raw.experts ?? {},
   };
 }
 

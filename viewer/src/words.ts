@@ -97,7 +97,7 @@ function ofAverage(look: Look, grid: Grid, cell: Cell): Line[] {
 function ofTrace(look: Look, grid: Grid, cell: Cell): Line[] {
   if (grid.parts === "unit") {
     const units = strongUnits(grid, cell, 5).map((unit) => ({
-      name: `${unitName(look, cell, unit.unit)}${unit.exact ? "" : " (estimated)"}`,
+      name: `${unitName(grid, look.rows[cell.row] ?? "?", unit.unit)}${unit.exact ? "" : " (estimated)"}`,
       value: signed(unit.effect),
     }));
     return [...units, ...runs(grid)];
@@ -185,9 +185,13 @@ export function strongUnits(grid: Grid, cell: Cell, k: number): Unit[] {
     .slice(0, k);
 }
 
-/** `4.112`: unit 112 of block 4. */
-export function unitName(look: Look, cell: Cell, unit: number): string {
-  return `${look.rows[cell.row] ?? "?"}.${unit}`;
+/** `4.112`: unit 112 of block 4; of experts `4.E2.N17`, of shared ones `4.S.N17` (as in Python). */
+export function unitName(grid: Grid, row: string, unit: number): string {
+  const [count = 0, width = 1] = grid.experts[row] ?? [];
+  if (!count) return `${row}.${unit}`;
+  const routed = count * width;
+  if (unit >= routed) return `${row}.S.N${unit - routed}`;
+  return `${row}.E${Math.floor(unit / width)}.N${unit % width}`;
 }
 
 /** A cell in words: its first token and number, or its number alone. */

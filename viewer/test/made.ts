@@ -24,6 +24,7 @@ const grid = {
   column: "token",
   lens: null,
   marked: null,
+  experts: {},
 };
 const asked = { metric: "probability", direction: "denoise" as const, focus: 2, answer: "z", clean: 0.9, corrupted: 0.1 };
 

@@ -34,8 +34,20 @@ test("the strongest units, exact or estimated", () => {
   const strong = strongUnits(units, { row: 1, token: 2 }, 2);
   expect(strong[0]).toMatchObject({ unit: 1, effect: -1, exact: true });
   expect(strong[1]).toMatchObject({ unit: 0, exact: false });
-  expect(unitName(look, { row: 1, token: 2 }, 7)).toBe("0.7");
+  expect(unitName(units, "0", 7)).toBe("0.7");
   expect(lines(made, look, units, { row: 1, token: 2 })[1]!.name).toContain("(estimated)");
+});
+
+test("neurons of experts have names wherever they are told", () => {
+  const mixed = { ...units, experts: { "0": [2, 1, 2] } };
+  const names = [0, 1, 2, 3].map((unit) => unitName(mixed, "0", unit));
+  expect(names).toEqual(["0.E0.N0", "0.E1.N0", "0.S.N0", "0.S.N1"]);
+  expect(unitName(mixed, "1", 3)).toBe("1.3");
+  const told = lines(made, look, mixed, { row: 1, token: 2 });
+  expect(told.map(({ name }) => name).slice(0, 3)).toEqual(["0.E1.N0", "0.E0.N0 (estimated)", "0.S.N0 (estimated)"]);
+  const older = raw();
+  delete (older.looks[0]!.grids[2] as { experts?: unknown }).experts;
+  expect(decode(older).looks[0]!.grids[2]!.experts).toEqual({});
 });
 
 test("a difference tells of both and of itself", () => {

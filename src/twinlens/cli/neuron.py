@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from twinlens.cli.app import app
-from twinlens.cli.common import load_model, print_json
+from twinlens.cli.common import load_model, print_json, print_notes
 from twinlens.cli.options import ModelOptions, Whole
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def _print(card: NeuronCard) -> None:
         f"neuron {card.name}: its row of the down-projection (length"
         f" {card.norm:.3g}) through final norm and unembedding"
     )
+    print_notes(console, card.notes)
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("promotes", "logit", "suppresses", "logit"):
         table.add_column(column, justify="right" if column == "logit" else "left")

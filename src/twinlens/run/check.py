@@ -91,6 +91,11 @@ def require(model: Model, needs: Iterable[SiteKind]) -> None:
         )
 
 
+def tolerance_of(model: Model) -> float:
+    """How large a relative difference can be that is only rounding."""
+    return _TOLERANCE.get(model.precision, 4e-2)
+
+
 def checked(model: Model) -> CheckReport:
     """The checks of a model, made once: they are about where its parts are, not about weights."""
     if "check" not in model._memo:
@@ -113,7 +118,7 @@ class _Probe:
         self.inputs = Inputs(self.ids[:1])
         self.clean = read(model, self.inputs, self.sites)
         self.other = read(model, Inputs(self.ids[1:]), self.sites)
-        self.tolerance = _TOLERANCE.get(model.precision, 4e-2)
+        self.tolerance = tolerance_of(model)
 
     def verdict(
         self, name: str, error: float, means: str, voids: tuple[SiteKind, ...] = ("block", "embed")

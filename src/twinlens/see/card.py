@@ -16,11 +16,12 @@ from twinlens.model.anatomy import Site
 from twinlens.model.model import Model
 from twinlens.model.weights import why_not_plain
 from twinlens.results import Tokens
-from twinlens.results.units import expert_unit
+from twinlens.results.units import expert_unit, numbering_in, unit_name
 from twinlens.run.check import require
 from twinlens.run.passes import Inputs, read
+from twinlens.see.between import alone_through, between
 from twinlens.see.question import encoded, whole
-from twinlens.see.units import widths_of
+from twinlens.see.units import numbering_of, widths_of
 
 _AT_ONCE = 32  # neurons whose logits are held together
 
@@ -32,6 +33,8 @@ class NeuronCard:
     `promoted` and `suppressed` are (token id, label, logit), strongest first: the neuron's row of
     the down-projection through final norm and unembedding, as if it were the whole residual.
     `norm` is the length of that row. With a prompt: its `tokens` and the `activations` there.
+    `notes` say what stands between the experts of a block and the residual: a constant factor is in
+    the logits, a norm is passed by the row alone, a gate that each token sets is left out.
     """
 
     name: str
@@ -42,11 +45,15 @@ class NeuronCard:
     suppressed: tuple[tuple[int, str, float], ...]
     tokens: Tokens | None = None
     activations: Float[np.ndarray, " token"] | None = None
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The card as plain lists, numbers and strings."""
         keys = ("id", "label", "logit")
-        card: dict[str, Any] = {"layer": self.layer, "neuron": self.neuron, "norm": self.norm}
+        card: dict[str, Any] = {
+            "name": self.name, "layer": self.layer, "neuron": self.neuron, "norm": self.norm,
+            "notes": list(self.notes),
+        }  # fmt: skip
         for name in ("promoted", "suppressed"):
             card[name] = [dict(zip(keys, row, strict=True)) for row in getattr(self, name)]
         if self.tokens is not None and self.activations is not None:
@@ -82,18 +89,19 @@ def neuron_card(
         raise InputError(f"top_k={top_k} must be from 1 to {model.n_vocab}, the vocabulary's size")
     require(model, ["neuron", "mlp"])
     row = _written(model, layer, neuron)
-    logits = _through_unembedding(model, _contribution(model, layer, row)[None])[0]
+    logits = _through_unembedding(model, _contribution(model, layer, neuron)[None])[0]
     order = logits.argsort(descending=True, stable=True)
     ends = (order[:top_k].tolist(), order.flip(0)[:top_k].tolist())
     promoted, suppressed = (
         tuple((i, model.label(i), float(logits[i])) for i in ids) for ids in ends
     )
     tokens = None if prompt is None else encoded(model, prompt)
-    mixture = model.experts(layer)
-    name = str(neuron) if mixture is None else mixture.units.name(neuron)
+    note = between(model, layer, neuron).note
+    name = unit_name(layer, neuron, numbering_in({"experts": numbering_of(model)}))
     return NeuronCard(
-        f"{layer}.{name}", layer, neuron, float(row.float().norm()), promoted, suppressed, tokens,
+        name, layer, neuron, float(row.float().norm()), promoted, suppressed, tokens,
         None if tokens is None else _activations(model, Site("neuron", layer), neuron, tokens),
+        (note,) if note else (),
     )  # fmt: skip
 
 
@@ -104,7 +112,7 @@ def written_tokens(
     top_k = min(top_k, model.n_vocab)
     if not neurons:
         return (none := np.zeros((0, top_k), np.int64)), none
-    rows = [_contribution(model, at, _written(model, at, n)).to(model.device) for at, n in neurons]
+    rows = [_contribution(model, at, n).to(model.device) for at, n in neurons]
     ids: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     for start in range(0, len(rows), _AT_ONCE):
         logits = _through_unembedding(model, torch.stack(rows[start : start + _AT_ONCE]))
@@ -148,13 +156,15 @@ def _refuse_layer(model: Model, layer: int) -> None:
 def _written(model: Model, layer: int, neuron: int) -> Float[Tensor, " d_model"]:
     """The neuron's row of the down-projection."""
     _refuse_layer(model, layer)
-    n_neurons = widths_of(model, "neuron")[layer]
+    n_neurons, mixture = widths_of(model, "neuron")[layer], model.experts(layer)
     if not 0 <= neuron < n_neurons:
+        named = "" if mixture is None else f", {mixture.units.range}"
         raise InputError(
-            f"neuron {neuron} is not in block {layer} of {model.name}: it has 0 to {n_neurons - 1}"
+            f"neuron {neuron} is not in block {layer} of {model.name}: it has 0 to"
+            f" {n_neurons - 1}{named}"
         )
     inner: Any = model.module(model.path(Site("neuron", layer)))
-    if (mixture := model.experts(layer)) is not None:
+    if mixture is not None:
         units = mixture.units
         if neuron < units.routed:
             return mixture.down[divmod(neuron, units.width)]
@@ -173,16 +183,14 @@ def _refuse_no_number(name: str, value: object) -> None:
         raise InputError(f"{name} {value!r} is no whole number")
 
 
-def _contribution(
-    model: Model, layer: int, row: Float[Tensor, " d_model"]
-) -> Float[Tensor, " d_model"]:
-    """What reaches the residual: the row, through the norm after the MLP where there is one."""
-    if model.writes_alone(layer):
-        return row * model.added_times
-    outer = model.anatomy.path(Site("mlp", layer))
-    with torch.no_grad():
-        made = model.module(outer)(torch.stack([torch.zeros_like(row), row]))
-    return (made[1] - made[0]) * model.added_times
+def _contribution(model: Model, layer: int, neuron: int) -> Float[Tensor, " d_model"]:
+    """What reaches the residual: the row times what it is multiplied by, alone through the norm
+    behind it where there is one."""
+    row = _written(model, layer, neuron)
+    row = between(model, layer, neuron).passed(model, row)
+    if not model.writes_alone(layer):
+        row = alone_through(model.module(model.anatomy.path(Site("mlp", layer))), row)
+    return row * model.added_times
 
 
 def _through_unembedding(

@@ -74,10 +74,13 @@ def settings_of(request: Request) -> LookSettings:
 
 
 class CardRequest(Request):
-    """The card of a neuron is asked for; with a prompt, its activation along it too."""
+    """The card of a neuron is asked for; with a prompt, its activation along it too.
+
+    `neuron` is its number in the block, or of experts its name there: "E2.N17", "S.N17".
+    """
 
     layer: Annotated[int, Field(ge=0, le=10**4)]
-    neuron: Annotated[int, Field(ge=0, le=10**7)]
+    neuron: Annotated[int, Field(ge=0, le=10**7)] | Annotated[str, Field(max_length=20)]
     prompt: _Prompt | None = None
 
 
@@ -123,11 +126,14 @@ class Activation(BaseModel):
 
 
 class Card(BaseModel):
-    """What a neuron writes, and with a prompt when it is active."""
+    """What a neuron writes, and with a prompt when it is active. `notes` say what stands between
+    the experts of its block and the residual."""
 
+    name: str
     layer: int
     neuron: int
     norm: float
     promoted: list[Logit]
     suppressed: list[Logit]
     activations: list[Activation] | None = None
+    notes: list[str]
