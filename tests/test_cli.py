@@ -285,6 +285,7 @@ WRONG = [
          "--ablate-text", "none.txt"], "the text none.txt does not exist",
     ),
     (["recur", STORY, "-w", "Lily", "--crop", "x"], "START:STOP"),
+    (["neuron", "MODEL", "1.7", "--top-k", "99999"], "--top-k 99999 must be from 1 to"),
     (["serve", "a=hamlet", "a=hamlet", "--port", "0"], "two models are called 'a'"),
 ]  # fmt: skip
 

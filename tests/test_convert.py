@@ -112,6 +112,8 @@ WRONG = [
     (["notes.txt"], "expected a name that ends in"),
     (["model.pt"], "is a pickle"),
     (["mlp.npz", "--flipped"], "about plain grids"),
+    (["own.safetensors", "--transposed"], "transposed is about results of other tools"),
+    (["own.safetensors", "--model", "gpt2"], "model is about results of other tools"),
     (["mlp.npz", "other.npz"], "different prompts"),
     (["mlp.npz", "fewer.npz"], "different layers"),
     (["mlp.npz", "-o", "x.bmp"], ".png, .svg, .pdf"),

@@ -4,6 +4,7 @@ import copy
 import json
 import pickle
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -94,6 +95,38 @@ def test_a_checkpoint_without_some_weights_is_refused(saved, tmp_path):
     weights.pop("model.layers.1.mlp.down_proj.weight")
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(LoadError, match=r"has no weights for .*down_proj"):
+        tl.load(folder)
+
+
+def _with_weights(folder, names, **settings):
+    """The checkpoint with more weights, and other settings in its config.json."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors") | {n: torch.ones(2) for n in names}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | settings))
+    return folder
+
+
+def test_a_checkpoint_with_more_blocks_than_its_config_is_refused(saved, tmp_path):
+    folder = _with_weights(_copy(saved, tmp_path), [], num_hidden_layers=2, layer_types=None)
+    with pytest.raises(LoadError, match=r"has 3 blocks .*says 2: .* number there to 3"):
+        tl.load(folder)
+    _with_weights(folder, [], num_nextn_predict_layers=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert tl.load(folder).n_layers == 2, "that block guesses ahead, and is no part of it"
+
+
+def test_weights_without_a_place_are_told_and_old_masks_are_none(saved, tmp_path):
+    masks = ["model.layers.0.self_attn.masked_bias", "model.layers.0.self_attn.rotary_emb.inv_freq"]
+    folder = _with_weights(_copy(saved, tmp_path), masks)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tl.load(folder)
+    _with_weights(folder, ["model.layers.0.self_attn.q_norm.weight", "vision.layers.9.weight"])
+    with pytest.warns(UserWarning, match=r"no place for some .*q_norm.weight, vision.layers.9"):
         tl.load(folder)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +42,7 @@ def load_model(source: str, options: ModelOptions, *, quiet: bool) -> Model:
     huggingface_hub.utils.logging.set_verbosity(50)  # its retries end in our one line
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    with console.status(f"loading {source}"):
+    with console.status(f"loading {source}"), _warnings_said(quiet=quiet):
         return load(
             source,
             device=options.device,
@@ -49,6 +51,16 @@ def load_model(source: str, options: ModelOptions, *, quiet: bool) -> Model:
             device_map=options.device_map,
             trust_remote_code=options.trust_remote_code,
         )
+
+
+@contextlib.contextmanager
+def _warnings_said(*, quiet: bool) -> Generator[None]:
+    """Warnings are notes on standard error; none where the command is quiet."""
+    with warnings.catch_warnings():
+        if quiet:
+            warnings.simplefilter("ignore")
+        warnings.showwarning = lambda message, *_, **__: say(str(message))
+        yield
 
 
 def find_models(sources: Sequence[str], options: ModelOptions) -> None:

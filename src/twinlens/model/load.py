@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from twinlens.model.discover import discover
 from twinlens.model.families import FAMILIES
 from twinlens.model.kinds import refuse_other_kinds, unwrapped
 from twinlens.model.model import Model, find_module
+from twinlens.model.unused import refuse_unused
 from twinlens.paths import expanded
 
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
@@ -59,12 +61,13 @@ def load(
     if device is not None and device_map is not None:
         raise LoadError("device and device_map were both given; give one of them")
     if isinstance(source, str | Path):
-        hf, tokenizer = _from_files(
+        hf, tokenizer, unused = _from_files(
             source, tokenizer, torch_dtype, revision, device_map, trust_remote_code
         )
         name = _name(source)
     else:
         hf, name = _from_memory(source, tokenizer, revision, device_map), _memory_name(source)
+        unused = ()
         hf = hf if torch_dtype is None else hf.to(torch_dtype)
     try:
         hf = hf if torch_device is None else hf.to(torch_device)
@@ -76,6 +79,9 @@ def load(
     model = Model(hf, tokenizer, anatomy or find_anatomy(hf), name)
     if not model.n_layers:
         raise LoadError(f"{name} has no blocks: its config.json is damaged, or of another model")
+    if unused:
+        config = hf.config.get_text_config()
+        refuse_unused(unused, model.anatomy.blocks, model.n_layers, config, str(source))
     return model
 
 
@@ -115,7 +121,8 @@ def _from_files(
     revision: str | None,
     device_map: Any,
     trust_remote_code: bool,
-) -> tuple[Any, Any]:
+) -> tuple[Any, Any, Collection[str]]:
+    """The model, its tokenizer, and the names of weights that have no place in the model."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where = _checked_source(source)
@@ -143,7 +150,7 @@ def _from_files(
             raise LoadError(
                 f"cannot load the tokenizer of {str(source)!r}: {_first_line(error)}"
             ) from error
-    return hf, tokenizer
+    return hf, tokenizer, report.get("unexpected_keys", ())
 
 
 def _not_loaded(source: str | Path, error: Exception) -> LoadError:
