@@ -94,6 +94,7 @@ def test_a_document_has_what_the_page_names_neurons_by(found, model):
     (look,) = document({"a look": [found]}).looks
     assert look.neurons.keys() == {named(*pair) for pair in found.named.tolist()}
     made = grid(look, "neurons.map")
+    assert "mean over the MLP's 24 to 60 neurons" in grid(look, "neurons.mean").subtitle
     assert numbering_in({"experts": made.experts}) == {"1": model.experts(1).units}
     assert grid(look, "neurons.mean").experts == {}
     coordinates = tl.neuron_trace(

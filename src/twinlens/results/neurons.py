@@ -122,7 +122,7 @@ class NeuronResult(RestoredResult):
         return numbering_in(self.settings)
 
     @cached_property
-    def _widths(self) -> Int[np.ndarray, " layer"]:
+    def widths(self) -> Int[np.ndarray, " layer"]:
         """How many units each block has; older results tell it of those with experts alone."""
         told = self.settings.get("widths") or [
             self.numbering[name].total if name in self.numbering else self.n_units
@@ -138,7 +138,7 @@ class NeuronResult(RestoredResult):
         for numbers, stop in ((self.named, most), (self.kept, self.n_units)):
             if ((numbers < 0) | (numbers >= stop)).any():
                 raise ValueError("a unit is in no block")
-        _ = self.numbering, self._widths
+        _ = self.numbering, self.widths
 
     def _names(
         self, layer: Int[np.ndarray, "..."], unit: Int[np.ndarray, "..."]
@@ -146,7 +146,7 @@ class NeuronResult(RestoredResult):
         """The names of many units, each made once."""
         codes, at = np.unique((layer * self.n_units + unit).ravel(), return_inverse=True)
         pairs = [divmod(code, self.n_units) for code in codes.tolist()]
-        names = [self.unit_name(*pair) if pair[1] < self._widths[pair[0]] else "" for pair in pairs]
+        names = [self.unit_name(*pair) if pair[1] < self.widths[pair[0]] else "" for pair in pairs]
         return np.array(names, dtype=object)[at].reshape(unit.shape)
 
     def _variables(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
@@ -167,7 +167,7 @@ class NeuronResult(RestoredResult):
         """One row for each unit that its block has."""
         layer, token, at = (axis.ravel() for axis in np.indices(self.scores.shape))
         unit = self.kept.ravel() if self.kept.size else at
-        there = unit < self._widths[layer]
+        there = unit < self.widths[layer]
         layer, token, unit = layer[there], token[there], unit[there]
         return {
             "layer": np.array(self.layers)[layer],

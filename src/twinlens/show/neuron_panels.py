@@ -65,7 +65,9 @@ def layer_view(result: NeuronResult, rows: tuple[str, ...], reduce: str) -> Pane
     values = result.layer_mean(reduce)
     limit = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
     how = "" if reduce == "joint" else f" ({_how(result)[1]})"
-    words = _WORDS[reduce].format(n=result.n_units, units=f"{result.basis}s")
+    few, most = int(result.widths.min()), int(result.widths.max())
+    count = f"{most}" if few == most else f"{few} to {most}"
+    words = _WORDS[reduce].format(n=count, units=f"{result.basis}s")
     return Panel(
         title=f"{result.basis}s: {reduce} of each layer",
         subtitle=f"{words}{how}; {_runs(result)}",
