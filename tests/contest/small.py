@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import pytest
 
 from twinlens.change.recover import Budget
 from twinlens.contest import lessons
+from twinlens.contest.cell import Entrant
 from twinlens.contest.check import check_implant
 from twinlens.contest.judgement import Rules
+from twinlens.contest.tournament import Tournament
 
 TEXT = [f"One day Lily saw {number} birds and they sang to her." for number in range(12)]
 BUDGET = Budget(steps=2, batch_tokens=64, length=16)
@@ -29,3 +32,13 @@ def fewer(patched: pytest.MonkeyPatch, cache: Path) -> None:
     patched.setattr("twinlens.contest.implant.check_implant", small)
     patched.setattr("twinlens.contest.referee.probed", lambda *_, **__: {})  # told, not judged
     patched.setenv("XDG_CACHE_HOME", str(cache))
+
+
+def small_tournament(folder: Path, *recipes: str) -> Tournament:
+    """One implant and so many recipes; the text is written into the folder."""
+    path = folder / "text.jsonl"
+    path.write_text("".join(json.dumps({"text": one}) + "\n" for one in TEXT))
+    entrants = tuple(Entrant(name=one, recipe=one, budget=BUDGET) for one in recipes)
+    return Tournament(
+        tiers=("full",), entrants=entrants, seeds=1, text=str(path), steps=2, rules=RULES
+    )

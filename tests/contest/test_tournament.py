@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from tests.contest.small import BUDGET, RULES, TEXT, fewer
+from tests.contest.small import fewer, small_tournament
 from twinlens.contest import tournament as module
 from twinlens.contest.cell import LIGHT, Entrant
 from twinlens.contest.tournament import (
@@ -18,7 +18,6 @@ from twinlens.contest.tournament import (
     tournament_of,
 )
 from twinlens.errors import InputError, RunFolderError, SettingsError
-from twinlens.sweep.cluster import Cluster
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -30,14 +29,7 @@ def few(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory) -> Tournament:
-    path = tmp_path_factory.mktemp("text") / "text.jsonl"
-    path.write_text("".join(json.dumps({"text": one}) + "\n" for one in TEXT))
-    entrants = tuple(
-        Entrant(name=one, recipe=one, budget=BUDGET) for one in ("noise", "noise+recover")
-    )
-    return Tournament(
-        tiers=("full",), entrants=entrants, seeds=1, text=str(path), steps=2, rules=RULES
-    )
+    return small_tournament(tmp_path_factory.mktemp("text"), "noise", "noise+recover")
 
 
 @pytest.fixture(scope="module")
@@ -164,19 +156,3 @@ def test_what_does_not_fit_is_told_with_its_place(tmp_path, text, word):
     assert str(path) in str(caught.value)
     with pytest.raises(SettingsError, match="does not exist"):
         tournament_of(tmp_path / "none.toml")
-
-
-@pytest.mark.slow
-def test_the_workers_of_a_cluster_play_the_same_cells(small, gpt2, tmp_path):
-    pytest.importorskip("ray")
-    source = tmp_path / "model"
-    gpt2.hf.save_pretrained(source)
-    gpt2.tokenizer.save_pretrained(source)
-    one, told = dataclasses.replace(small, entrants=small.entrants[:1]), []
-    path = tmp_path / "t"
-    assert run_tournament(Cluster(str(source), workers=1), one, path, told=told.append) == path
-    assert [cell["recipe"] for cell in told] == ["noise"]
-    assert read_cells(path)[0]["recipe"] == "noise"
-    again = []  # nothing is left to be played
-    run_tournament(Cluster(str(source), workers=1), one, path, told=again.append)
-    assert again == []

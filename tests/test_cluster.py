@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import twinlens as tl
+from tests.contest.small import fewer, small_tournament
 from tests.sweep.interrupted import tiny
+from twinlens.contest import tournament
 from twinlens.errors import ClusterError, InputError
 from twinlens.sweep import sweeping
 from twinlens.sweep.tables import TABLES
@@ -13,6 +17,7 @@ from twinlens.sweep.tables import TABLES
 pytest.importorskip("pyarrow")
 pytest.importorskip("polars")
 
+task = tournament._task
 FACTS = [
     {"prompt": f"{subject} {rest}", "subject": subject}
     for subject in ("Lily", "Paris", "The park")
@@ -33,9 +38,9 @@ def test_a_cluster_that_cannot_be_is_refused(tmp_path):
 
 @pytest.fixture(scope="module")
 def ray():
-    """Ray on this machine, with room for three workers."""
+    """Ray on this machine, with room for two workers."""
     module = pytest.importorskip("ray")
-    module.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    module.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield module
     module.shutdown()
 
@@ -72,3 +77,28 @@ def test_two_workers_of_which_one_is_lost(ray, tmp_path, monkeypatch):
     for name in TABLES:
         ours, theirs = (tmp_path / run / f"{name}.parquet" for run in ("alone", "ray"))
         assert ours.read_bytes() == theirs.read_bytes()
+
+
+def task_of_few(source, options, played, path, unit):
+    """A worker's task, with as little of red's text and check as here."""
+    with pytest.MonkeyPatch.context() as patched:
+        fewer(patched, Path(path).parent / "cache")
+        return task(source, options, played, path, unit)
+
+
+@pytest.mark.slow
+def test_a_worker_plays_the_cells_of_a_tournament(ray, tmp_path, gpt2, monkeypatch):
+    fewer(monkeypatch, tmp_path / "cache")
+    monkeypatch.setattr(tournament, "_task", task_of_few)
+    source, played = tmp_path / "model", small_tournament(tmp_path, "noise")
+    gpt2.hf.save_pretrained(source)
+    gpt2.tokenizer.save_pretrained(source)
+    cluster, told = tl.Cluster(str(source), workers=1), []
+    tl.run_tournament(cluster, played, tmp_path / "ray", told=told.append)
+    tl.run_tournament(tl.load(source), played, tmp_path / "alone")
+    here, there = (tournament.read_cells(tmp_path / name) for name in ("alone", "ray"))
+    assert told == there
+    assert [one | {"seconds": None} for one in here] == [one | {"seconds": None} for one in there]
+    again = []  # nothing is left to be played
+    tl.run_tournament(cluster, played, tmp_path / "ray", told=again.append)
+    assert again == []
