@@ -41,6 +41,28 @@ _CHANGES = st.one_of(
 )  # fmt: skip
 
 
+def test_a_copy_appears_with_its_changes_or_not_at_all(gpt2, tmp_path, monkeypatch):
+    changes = [WeightNoise(0.1, 1), Silence(["1.N3"])]
+    made = tl.Copy.create(gpt2, tmp_path / "made", changes, {"increase": 0.5})
+    plain = tl.Copy.create(gpt2, tmp_path / "plain")
+    for change in changes:
+        plain.apply(change)
+    assert _same(_bits(made.model), _bits(plain.model))
+    assert [step.after for step in made.steps] == [step.after for step in plain.steps]
+    assert [step.cost for step in made.steps] == [{}, {}, {"increase": 0.5}]
+    apply = tl.Copy.apply
+
+    def interrupted(copy, change, cost=None):
+        if change is changes[1]:
+            raise KeyboardInterrupt
+        return apply(copy, change, cost)
+
+    monkeypatch.setattr(tl.Copy, "apply", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tl.Copy.create(gpt2, tmp_path / "broken", changes)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "plain"]
+
+
 @settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
 @given(changes=st.lists(_CHANGES, min_size=20, max_size=20))
 def test_any_earlier_step_is_given_back_bit_for_bit(changes, make_model, tmp_path_factory):

@@ -32,6 +32,8 @@ PROMPT = ("Once upon a time, a girl named Lily. She loved", "-s", "Lily", "--sam
 RECIPE = '[[stage]]\ndo = "noise"\nscale = 0.0001\ntimes = 2\n'
 MOMENTS = ((signal.SIGINT, 0.4), (signal.SIGKILL, 0.7))
 """Signals, and at which share of a calm run they come."""
+SHORT = ("case.safetensors",)
+"""Commands that are over too soon: signals come when the file is written and not yet named."""
 
 
 def commands(root: Path) -> dict[str, list[str]]:
@@ -56,6 +58,9 @@ def commands(root: Path) -> dict[str, list[str]]:
             root / "text.jsonl", "--gate", root / "gate.jsonl", "--margin", 5, "-q", "-o",
         ),
         "case.safetensors": ("convert", root / "other.npz", "-o"),
+        "use.safetensors": (
+            "use", root / "model", "--text", root / "text.jsonl", "--length", 16, "-q", "-o",
+        ),
         "blue": (
             "contest", "clean", root / "model", "--text", root / "text.jsonl", "--recipe",
             "noise+recover", "--steps", 1, "--length", 16, "--batch-tokens", 64, "-q", "-o",
@@ -142,6 +147,8 @@ def tried(name: str, arguments: list[str], root: Path, chance: random.Random) ->
     broken.mkdir()
     found["broken"] = [
         broken_off(arguments, broken / name, kind, took * share * chance.uniform(0.8, 1.2))
+        if name not in SHORT
+        else broken_off(arguments, broken / name, kind, None)
         for kind, share in MOMENTS
     ]
     found["last"] = {"code": ended(begin(arguments, broken / name)), **seen(broken)}
@@ -149,12 +156,19 @@ def tried(name: str, arguments: list[str], root: Path, chance: random.Random) ->
 
 
 def broken_off(
-    arguments: list[str], output: Path, kind: signal.Signals, seconds: float
+    arguments: list[str], output: Path, kind: signal.Signals, seconds: float | None
 ) -> dict[str, object]:
-    """A run that gets a signal in the middle."""
-    pid = begin(arguments, output)
-    time.sleep(seconds)
-    os.kill(pid, kind)  # to a process that is done it does nothing
+    """A run that gets a signal in the middle; None: where a file would get its name."""
+
+    def at_the_name() -> None:
+        Path.replace = Path.rename = lambda *_: os.kill(os.getpid(), kind)  # type: ignore[assignment]
+
+    if seconds is None:
+        pid = begin(arguments, output, at_the_name)
+    else:
+        pid = begin(arguments, output)
+        time.sleep(seconds)
+        os.kill(pid, kind)  # to a process that is done it does nothing
     return {"signal": kind.name, "code": ended(pid), **seen(output.parent)}
 
 

@@ -17,7 +17,10 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="forks, and limits the size of files"),
 ]
-COMMANDS = ("look.html", "sweep", "lens.safetensors", "edit", "shrink", "scrub", "case.safetensors")
+COMMANDS = (
+    "look.html", "sweep", "lens.safetensors", "edit", "shrink", "scrub", "case.safetensors",
+    "use.safetensors", "blue",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

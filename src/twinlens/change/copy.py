@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shutil
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,11 @@ from twinlens.errors import ChangeError, InputError
 from twinlens.model.load import load
 from twinlens.model.model import Model
 from twinlens.paths import expanded
-from twinlens.results.writing import written
+from twinlens.results.writing import making, written
 from twinlens.see.question import whole
 
 WEIGHTS = "model.safetensors"
+Cost = Mapping[str, Any] | None
 _ONE_FILE = "10TB"  # so that the weights are renamed as one
 
 
@@ -45,29 +46,29 @@ class Copy:
         self.folder, self.model, self.steps = folder, model, steps
 
     @classmethod
-    def create(cls, model: Model, folder: str | Path) -> Copy:
-        """Save a copy of a model into a new folder.
+    def create(
+        cls, model: Model, folder: str | Path, changes: Sequence[Change] = (), cost: Cost = None
+    ) -> Copy:
+        """Save a copy of a model into a new folder, with some `changes` made, each a step; `cost`
+        is kept with the last. The folder appears with all of them, or not at all.
 
-        Raises `ChangeError` where the folder holds something, or cannot be written.
+        Raises `ChangeError` where the folder holds something, or cannot be written, and what
+        `apply` raises.
         """
         path = expanded(folder)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise ChangeError(f"{path} is there already; give a new folder, or open it")
-        temporary = path.with_name(f".{path.name}.writing")
-        with written(path, ChangeError):
-            try:
-                shutil.rmtree(temporary, ignore_errors=True)
-                (temporary / "undo").mkdir(parents=True)
-                _save_weights(model, temporary)
-                model.tokenizer.save_pretrained(temporary)
-                about = {"kind": "original", "model": model.name}
-                now = model.weights_hash()
-                write_ledger(temporary, [Step(0, about, before=now, after=now)])
-                if path.exists():
-                    path.rmdir()
-                temporary.rename(path)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
+        with making(path, ChangeError) as made:
+            (made / "undo").mkdir()
+            _save_weights(model, made)
+            model.tokenizer.save_pretrained(made)
+            about = {"kind": "original", "model": model.name}
+            now = model.weights_hash()
+            write_ledger(made, [Step(0, about, before=now, after=now)])
+            if changes:
+                copy, last = cls.open(made), len(changes)
+                for number, change in enumerate(changes, 1):
+                    copy.apply(change, cost if number == last else None)
         return cls.open(path)
 
     @classmethod
@@ -92,7 +93,7 @@ class Copy:
             )
         return cls(path, model, steps)
 
-    def apply(self, change: Change, cost: Mapping[str, Any] | None = None) -> Step:
+    def apply(self, change: Change, cost: Cost = None) -> Step:
         """Make a change, in memory and in the folder; `cost` is kept with it.
 
         Raises `ChangeError` where it does not fit the model (a bias that the architecture does not
@@ -127,7 +128,7 @@ class Copy:
         self,
         values: Values,
         about: Mapping[str, Any],
-        cost: Mapping[str, Any] | None,
+        cost: Cost,
         expected: str | None = None,
     ) -> Step:
         there = self._tensors()
@@ -164,7 +165,7 @@ class Copy:
         self,
         number: int,
         about: Mapping[str, Any],
-        cost: Mapping[str, Any] | None,
+        cost: Cost,
         was: str,
         before: Mapping[str, Tensor],
     ) -> Step:

@@ -8,7 +8,6 @@ some that write nothing.
 from __future__ import annotations
 
 import copy
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from twinlens.change.parts import n_parts, projection
 from twinlens.errors import ChangeError
 from twinlens.model.model import Model
 from twinlens.paths import expanded
-from twinlens.results.writing import written
+from twinlens.results.writing import making
 from twinlens.see.question import whole
 
 
@@ -68,18 +67,9 @@ class Shrunk:
         """
         path = expanded(folder)
         _refuse_taken(path)
-        writing = path.with_name(f".{path.name}.writing")
-        with written(path, ChangeError):
-            try:
-                shutil.rmtree(writing, ignore_errors=True)
-                writing.mkdir(parents=True)
-                self.model.hf.save_pretrained(writing)
-                self.model.tokenizer.save_pretrained(writing)
-                if path.exists():
-                    path.rmdir()
-                writing.rename(path)
-            finally:
-                shutil.rmtree(writing, ignore_errors=True)
+        with making(path, ChangeError) as folder:
+            self.model.hf.save_pretrained(folder)
+            self.model.tokenizer.save_pretrained(folder)
         return path
 
 

@@ -11,6 +11,7 @@ from twinlens.cli.common import number, print_json, print_notes, table_of_number
 from twinlens.cli.contest import Json, Output, Quiet, contest_app
 from twinlens.cli.options import ModelOptions, Whole
 from twinlens.cli.workers import WorkerOptions, able
+from twinlens.errors import InputError
 from twinlens.paths import expanded
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def run(
     """
     from dataclasses import replace
 
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit {limit} must be at least 1")
     from twinlens.contest.board import leaderboard
     from twinlens.contest.tournament import run_tournament, tournament_of
 

@@ -112,9 +112,7 @@ def _save(
     """A copy of the model, with each change as a step; the last has the scores."""
     from twinlens.change.copy import Copy
 
-    copy = Copy.create(model, folder)
-    for number, change in enumerate(changes, 1):
-        copy.apply(change, {"scores": scores.to_dict()} if number == len(changes) else None)
+    Copy.create(model, folder, changes, {"scores": scores.to_dict()})
     if not quiet:
         print(f"wrote {folder}", file=sys.stderr)
 

@@ -15,8 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from twinlens.model.model import Model
 from twinlens.paths import expanded
 from twinlens.results.reading import read_object, sound
 from twinlens.results.storage import plain
-from twinlens.results.writing import replacing, written
+from twinlens.results.writing import making, replacing
 
 MATCH, SEALED = "match.json", "sealed.json"
 MODEL, TEXT = Path("public/model"), Path("public/text.jsonl")
@@ -114,27 +113,9 @@ def write_text(path: Path, documents: Sequence[str]) -> None:
 
 def write_model(path: Path, model: Model) -> None:
     """Write a model and its tokenizer as transformers reads them; what is there is replaced."""
-    with making(path) as writing, quiet():
+    with making(path, ChangeError, over=True) as writing, quiet():
         model.hf.save_pretrained(writing)
         model.tokenizer.save_pretrained(writing)
-
-
-@contextlib.contextmanager
-def making(path: Path) -> Generator[Path]:
-    """An empty folder that takes the place of `path` when the block ends without error.
-
-    Raises `ChangeError` where it cannot be written.
-    """
-    writing = path.with_name(f".{path.name}.writing")
-    with written(path, ChangeError):
-        try:
-            shutil.rmtree(writing, ignore_errors=True)
-            writing.mkdir(parents=True)
-            yield writing
-            shutil.rmtree(path, ignore_errors=True)
-            writing.rename(path)
-        finally:
-            shutil.rmtree(writing, ignore_errors=True)
 
 
 def _parent(path: Path) -> None:

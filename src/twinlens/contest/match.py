@@ -35,6 +35,7 @@ from twinlens.model.load import load
 from twinlens.model.model import Model
 from twinlens.paths import expanded
 from twinlens.results.reading import sound
+from twinlens.results.writing import making
 from twinlens.run.batches import Progress
 from twinlens.see.texts import Text, documents_hash
 
@@ -163,7 +164,7 @@ def blue_plays(
         given, text, recipe, budget=budget, cost=cost, dose=dose, seed=seed, progress=progress
     )
     about = _blue(recipe, budget, cost, dose, seed) | {"change": change.plain()}
-    with files.making(path) as writing:
+    with making(path, ChangeError, over=True) as writing:
         copy = Copy.create(given, writing / files.CLEANED.name)
         about |= {"seconds": time.monotonic() - started}
         copy.apply(change, {"seconds": about["seconds"]})
@@ -185,7 +186,7 @@ def _blue_apart(path: Path, asked: dict[str, Any], device: str, progress: Progre
         shutil.copytree(path / files.MODEL, given / "model")
         shutil.copy(path / files.TEXT, given / "text.jsonl")
         _run_blue(given, asked, device, quiet=progress is False)
-        with files.making(path / files.CLEANING.parent) as writing:
+        with making(path / files.CLEANING.parent, ChangeError, over=True) as writing:
             shutil.copytree(given / "blue", writing, dirs_exist_ok=True)
 
 

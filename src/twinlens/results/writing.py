@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import platform
+import shutil
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
@@ -47,6 +48,29 @@ def written(path: Path, kind: type[TwinlensError]) -> Generator[None]:
         yield
     except (OSError, SafetensorError) as error:
         raise kind(f"cannot write {path}: {why(error)}") from error
+
+
+@contextlib.contextmanager
+def making(path: Path, kind: type[TwinlensError], *, over: bool = False) -> Generator[Path]:
+    """A hidden folder beside `path` that takes its place when the block ends without error.
+
+    `path` is new, or an empty folder, or what is there is replaced (`over`). What a process that
+    was killed left of the same folder is removed. Where it cannot be written, a `kind` names `path`
+    and why.
+    """
+    making = path.with_name(f".{path.name}.writing")
+    with written(path, kind):
+        try:
+            shutil.rmtree(making, ignore_errors=True)
+            making.mkdir(parents=True)
+            yield making
+            if over:
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.exists():
+                path.rmdir()
+            making.rename(path)
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
 
 
 def _mine() -> str:
