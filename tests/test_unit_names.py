@@ -104,6 +104,21 @@ def test_a_document_has_what_the_page_names_neurons_by(found, model):
     assert grid(look, "neurons.map").experts == {}
 
 
+def test_a_server_gives_a_card_by_number_and_by_name(model):
+    pytest.importorskip("fastapi")
+    from twinlens.show.server.requests import Card, CardRequest
+    from twinlens.show.server.service import Service
+
+    service = Service({"tiny": model}, max_tokens=64)
+    try:
+        asked = [CardRequest(model="tiny", layer=1, neuron=one) for one in (27, "E2.N3")]
+        cards = [Card(**service.card(one).result(60)) for one in asked]
+    finally:
+        service.jobs.close()
+    assert cards[0] == cards[1]
+    assert cards[0].name == "1.E2.N3"
+
+
 def test_a_run_names_neurons_in_its_table_summary_figure_and_document(run):
     rows = run.neurons.select("layer", "neuron", "name").rows()
     assert {layer for layer, *_ in rows} == {0, 1}

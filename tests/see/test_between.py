@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 import twinlens as tl
 from tests.conftest import STORY
 from tests.families_ import TABLE
+from twinlens.cli.neuron import _print as printed
 from twinlens.model.anatomy import Site
 from twinlens.run.hooks import hooked
 from twinlens.see.between import between
@@ -78,7 +79,7 @@ def _routed_and_shared(model, layer=1) -> list[int]:
     ],
     indirect=["model"],
 )  # fmt: skip
-def test_constant_factors_are_applied(model, times):
+def test_constant_factors_are_applied(model, times, capsys):
     for unit, factor in zip(_routed_and_shared(model), times, strict=True):
         expected = _by_hand(model, 1, unit)
         torch.testing.assert_close(_contribution(model, 1, unit), expected, rtol=1e-4, atol=1e-5)
@@ -87,6 +88,12 @@ def test_constant_factors_are_applied(model, times):
         assert len(card.notes) == len(said)
         assert all(words in note for words, note in zip(said, card.notes, strict=True))
         assert between(model, 1, unit).times == factor
+        assert card.to_dict()["notes"] == list(card.notes)
+        assert card.to_dict()["name"] == card.name == f"1.{model.experts(1).units.name(unit)}"
+        printed(card)
+        told = " ".join(capsys.readouterr().out.split())
+        assert f"neuron {card.name}: " in told
+        assert all(words in told for words in said)
 
 
 @pytest.mark.parametrize("model", ["qwen2_moe"], indirect=True)

@@ -149,7 +149,10 @@ def test_the_card_of_a_neuron(client, gpt2):
     assert card.json() == tl.neuron_card(gpt2, 1, 7).to_dict()
     along = client.post("/api/neurons", json=asked | {"prompt": STORY}).json()
     assert along == tl.neuron_card(gpt2, 1, 7, STORY).to_dict()
-    for wrong, status in (({"layer": 9}, 422), ({"neuron": 10**6}, 422), ({"model": "x"}, 404)):
+    for wrong, status in (
+        ({"layer": 9}, 422), ({"neuron": 10**6}, 422), ({"neuron": "E2.N3"}, 422),
+        ({"neuron": 1.5}, 422), ({"model": "x"}, 404),
+    ):  # fmt: skip
         refused = client.post("/api/neurons", json=asked | wrong)
         assert refused.status_code == status
         assert error(refused)["message"]
