@@ -15,6 +15,8 @@ from twinlens import cli
 
 ROOT = Path(__file__).parents[1]
 LONG = "x" * 300
+TEXT = "Lily saw Lily"
+FACT = ("--prompt", "The Tower is in", "-s", "Tower", "--target", " Rome")
 LIGHT = [  # refused without torch
     (["summarize", "."], "no run of a sweep"),
     (["summarize", "~nosuchuser/run"], "there is no such home folder"),
@@ -62,11 +64,14 @@ def inside(tmp_path, monkeypatch, tokenizer) -> Path:
     saved_model("gpt2", tokenizer, tmp_path / "model")
     write(tmp_path / "many.jsonl", texts(110))
     write(tmp_path / "one.jsonl", texts(1, 2))
+    (tmp_path / "empty.toml").write_text("")
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "ledger.jsonl").write_text("{}\n")
 
     def loaded(*_args, **_options):
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr("twinlens.model.load.load", loaded)
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", loaded)
     return tmp_path
 
 
@@ -87,6 +92,30 @@ def inside(tmp_path, monkeypatch, tokenizer) -> Path:
             ("gate", "model", "model", "--text", "many.jsonl", "--items-margin", "0.1"),
             "--items-margin is about cloze items; give --items FILE too",
         ),
+        (("look", TEXT, "-m", "model", "--flip"), "--flip is about the picture; give -o FILE"),
+        (("recur", TEXT, "-m", "model", "-w", "Lily", "--columns", "3"), "--columns is about the"),
+        (("look", TEXT, "-m", "model", "-o", "/proc/x.png"), "cannot write /proc/x.png"),
+        (("use", "model", "--text", "one.jsonl", "--sort"), "--sort is about the picture"),
+        (("use", "model", "--text", "one.jsonl", "-o", "x.safetensors", "--sort"), "--sort is"),
+        (
+            ("edit", "model", "--layer", "1", *FACT, "--method", "fine-tune", "--samples", "4"),
+            "--samples does not go with --method fine-tune",
+        ),
+        (
+            ("sweep", "hamlet", "-o", "new", "--measure", "lens", "--kinds", "mlp"),
+            "--kinds is about --measure trace, which is not asked for",
+        ),
+        (
+            ("scrub", "model", "--text", "one.jsonl", "--gate", "many.jsonl", "-o", "one.jsonl"),
+            "'one.jsonl' is there already",
+        ),
+        (("contest", "run", "empty.toml", "-o", "new"), "empty.toml is empty; write what is"),
+        (
+            ("contest", "implant", "-o", "new", "--trigger", "12", "--secret", "12"),
+            "--secret 12 stands in the prompt that evokes it",
+        ),
+        (("contest", "tiers", "-q"), "Unknown option: -q; `twinlens contest tiers --help` lists"),
+        (("undo", "copy"), "ledger.jsonl is damaged: it has no 'step'"),
         (("serve", "model", "b=./none", "--port", "0"), "neither an existing directory nor"),
     ],
 )

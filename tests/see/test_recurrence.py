@@ -192,7 +192,7 @@ def test_a_word_that_the_text_begins_with_has_no_bits_there(capsys):
         (["a b", "--word", "c"], "'c' is not in the prompt"),
         (["Lily saw Lily", "--word", "lily"], "near it: 'Lily'"),
         (["a b", "--word", " "], "the word is empty"),
-        (["a b a b", "--word", "a", "--crop", "0:99"], "--crop (0, 99)"),
+        (["a b a b", "--word", "a", "--crop", "0:99", "-o", "x.png"], "--crop (0, 99)"),
         (["--model", "elsewhere"], "a PROMPT is missing"),
     ],
 )

@@ -57,7 +57,7 @@ class Copy:
         """
         path = expanded(folder)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise ChangeError(f"{path} is there already; give a new folder, or open it")
+            raise ChangeError(f"{path} is there already; give a new folder")
         with making(path, ChangeError) as made:
             (made / "undo").mkdir()
             _save_weights(model, made)

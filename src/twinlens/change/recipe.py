@@ -21,6 +21,7 @@ from typing import Any, Literal, get_args
 from twinlens.change.recover import Budget
 from twinlens.errors import SettingsError, TwinlensError
 from twinlens.paths import expanded
+from twinlens.results.reading import why
 from twinlens.see.question import one_of, whole
 
 Score = Literal["use", "mean_use", "effect", "wanda", "magnitude", "random"]
@@ -164,7 +165,7 @@ def _read(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise SettingsError(f"the recipe {path} does not exist") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise SettingsError(f"the recipe {path} cannot be read: {error}") from error
+        raise SettingsError(f"the recipe {path} cannot be read: {why(error)}") from error
 
 
 def _stage(given: Any, seed: int, where: str) -> Stage:

@@ -166,6 +166,8 @@ def _read(path: Path) -> tuple[dict[str, Any], Arrays]:
             raise ValueError("it was written with another schema")
     except FileNotFoundError as error:
         raise ResultFileError(f"the reference {path} does not exist") from error
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except KeyError as error:
+        raise ResultFileError(f"{path} is a safetensors file but no reference of a gate") from error
+    except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
         raise ResultFileError(f"{path} is damaged or no reference of a gate: {error}") from error
     return header, arrays

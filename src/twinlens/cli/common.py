@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twinlens.cli.options import LensOptions, ModelOptions, NoiseOptions, OutputOptions
-from twinlens.cli.refusing import refuse_bad_file, refuse_bad_name
+from twinlens.cli.refusing import refuse_bad_file, refuse_bad_name, refuse_idle_layout
 from twinlens.cli.values import span, token
 from twinlens.errors import InputError, ResultFileError
 
@@ -177,6 +177,7 @@ def refuse_bad_output(output: OutputOptions) -> None:
         raise InputError(f"--columns {output.columns} must be at least 1")
     if output.crop is not None:
         span(output.crop, "--crop")
+    refuse_idle_layout(output)
     if output.save is not None:
         there = next(p for p in (output.save, *output.save.absolute().parents) if p.exists())
         if not there.is_dir() or not os.access(there, os.W_OK):

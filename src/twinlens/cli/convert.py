@@ -11,10 +11,11 @@ from cyclopts import Parameter
 from twinlens.cli.app import app
 from twinlens.cli.common import refuse_bad_output, show
 from twinlens.cli.options import LensMetric, LensOptions, OutputOptions, Whole
-from twinlens.cli.refusing import refuse_bad_file
+from twinlens.cli.refusing import refuse_bad_file, refuse_idle_metric
 from twinlens.errors import InputError
 
 _RESULT = ".safetensors"
+_TOP_K = 5
 
 
 @app.command
@@ -23,7 +24,7 @@ def convert(
     *,
     tokenizer: str | None = None,
     model: Annotated[str, Parameter(name=("--model", "-m"))] = "unknown",
-    top_k: Whole = 5,
+    top_k: Whole = _TOP_K,
     transposed: Annotated[bool, Parameter(negative="")] = False,
     flipped: Annotated[bool, Parameter(negative="")] = False,
     lens_metric: LensMetric | None = None,
@@ -71,6 +72,9 @@ def convert(
         for file in files
     ]  # fmt: skip
     lens = LensOptions(lens_metric=lens_metric, lens_target=lens_target)
+    refuse_idle_metric(results, lens)
+    if top_k != _TOP_K and not any(result.kind_of_result == "lens" for result in results):
+        raise InputError("--top-k is about a trajectory, and there is none in the files")
     show(None, results, lens, output)
     if own is not None:
         from rich.console import Console

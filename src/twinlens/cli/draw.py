@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from twinlens.cli.app import app
 from twinlens.cli.common import refuse_bad_output, show, view_of
 from twinlens.cli.options import LensMetric, LensOptions, OutputOptions
+from twinlens.cli.refusing import refuse_idle_metric
 from twinlens.cli.values import token
 from twinlens.errors import ResultFileError
 
@@ -43,6 +44,7 @@ def draw(
     refuse_bad_output(output)
     results = [open_result(file) for file in files]
     lens = LensOptions(lens_metric=lens_metric, lens_target=lens_target)
+    refuse_idle_metric(results, lens, reduce)
     for file, result in zip(files, results, strict=True):  # which one is damaged?
         with sound(file, ResultFileError, is_read=True):
             view_of([result], lens, output, reduce, token(lens_target, "--lens-target"))

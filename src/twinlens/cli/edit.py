@@ -101,6 +101,10 @@ def _refuse_bad_texts(options: MethodOptions, read: EditTextOptions) -> None:
             raise InputError("give a text for the covariance, --text FILE, or --samples N")
         if read.text is not None and read.samples is not None:
             raise InputError("give --text or --samples, not both: the covariance is of one of them")
+    else:
+        idle = {"samples": read.samples, "cache": read.cache}
+        if given := [name for name, value in idle.items() if value is not None]:
+            raise InputError(f"--{given[0]} does not go with --method {options.method}")
     for text in (read.text, read.loss_text):
         if text is not None:
             refuse_bad_text(text)

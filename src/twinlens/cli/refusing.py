@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from twinlens.cli.options import CorruptionOptions, ModelOptions, NoiseOptions
+from twinlens.cli.options import (
+    CorruptionOptions,
+    LensOptions,
+    ModelOptions,
+    NoiseOptions,
+    OutputOptions,
+)
 from twinlens.errors import InputError, LoadError, ResultFileError
 from twinlens.paths import expanded
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from twinlens.results import Result
 
 _BUNDLED = "hamlet"
 
@@ -31,6 +44,10 @@ def refuse_bad_file(path: Path) -> None:
         raise ResultFileError(f"cannot write {path}: the folder {path.parent} does not exist")
     if path.is_dir():
         raise ResultFileError(f"cannot write {path}: it is a folder")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise ResultFileError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def refuse_bad_result(path: Path, what: str) -> None:
@@ -54,6 +71,24 @@ def refuse_bad_text(text: str) -> None:
     from twinlens.see.texts import documents
 
     documents(text)
+
+
+def refuse_idle_layout(asked: OutputOptions) -> None:
+    """What is set of a picture must not be passed over in silence where none is made."""
+    given = [name for name in ("columns", "crop", "flip", "transpose") if getattr(asked, name)]
+    if given and asked.output is None and not asked.open:
+        raise InputError(f"--{given[0]} is about the picture; give -o FILE too")
+
+
+def refuse_idle_metric(results: Sequence[Result], lens: LensOptions, reduce: str = "mean") -> None:
+    """What is set of lenses or of neurons is refused where the files have none."""
+    kinds = {result.kind_of_result for result in results}
+    for name in ("lens_metric", "lens_target"):
+        if getattr(lens, name) != getattr(LensOptions, name) and "lens" not in kinds:
+            option = "--" + name.replace("_", "-")
+            raise InputError(f"{option} is about a lens, and there is none in the files")
+    if reduce != "mean" and "neurons" not in kinds:
+        raise InputError("--reduce is about single neurons, and there are none in the files")
 
 
 def refuse_idle_noise(asked: NoiseOptions) -> None:

@@ -13,7 +13,7 @@ from twinlens.cli.app import app
 from twinlens.cli.common import load_model, print_json
 from twinlens.cli.gate import Repeated, drop_shared_is_told, named_texts
 from twinlens.cli.options import ModelOptions
-from twinlens.cli.refusing import refuse_bad_name
+from twinlens.cli.refusing import refuse_bad_name, refuse_taken_folder
 from twinlens.errors import InputError
 from twinlens.paths import expanded
 
@@ -79,6 +79,7 @@ def scrub(
     still = json or quiet
     asked = _gate(text, gate, domain or [], final or [], margin, drop_shared)
     refuse_bad_name(model, load or ModelOptions())
+    _refuse_taken(output)
     taken = _recipe(recipe, quiet=still)
     loaded = load_model(model, load or ModelOptions(), quiet=still)
     from twinlens.change.scrub import scrub as run_scrub
@@ -133,6 +134,14 @@ def _recipe(path: Path | None, *, quiet: bool) -> Recipe:
     if not quiet:
         print(f"the recipe, since --recipe was not given:\n\n{DEFAULT}")
     return default_recipe()
+
+
+def _refuse_taken(folder: Path) -> None:
+    """Before the model is loaded: is the folder new, or that of a scrub or a copy?"""
+    from twinlens.change.ledger import LEDGER
+
+    if not (expanded(folder) / LEDGER).exists():
+        refuse_taken_folder(folder)
 
 
 def _tell_begun(folder: Path, *, quiet: bool) -> None:

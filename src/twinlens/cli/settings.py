@@ -19,7 +19,9 @@ def settings_file(path: Path, app: App) -> Toml:
     except FileNotFoundError as error:
         raise SettingsError(f"settings file {str(path)!r} does not exist") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise SettingsError(f"settings file {str(path)!r} cannot be read: {error}") from error
+        from twinlens.results.reading import why
+
+        raise SettingsError(f"settings file {str(path)!r} cannot be read: {why(error)}") from error
     commands = [name for name in app if not name.startswith("-")]
     strange = sorted(set(tables) - set(commands))
     if strange:

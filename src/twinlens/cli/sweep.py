@@ -127,15 +127,29 @@ def _checked(asked: SweepOptions, noise: NoiseOptions) -> dict[str, Any]:
     refuse_idle_noise(noise)
     if asked.corruption != "noise" and noise != NoiseOptions():
         raise InputError("--sigma, --samples and the like are about noise; leave --corruption out")
+    measures = _names("--measure", asked.measure, _MEASURES)
+    _refuse_idle(asked, measures)
     same = (
         "window", "metric", "direction", "method", "restored", "top_neurons", "engine",
         "batch_tokens", "unknown", "share", "threads",
     )  # fmt: skip
     return {name: getattr(asked, name) for name in same} | {
         "corruption": noise_of(noise) if asked.corruption == "noise" else asked.corruption,
-        "measure": _names("--measure", asked.measure, _MEASURES),
+        "measure": measures,
         "kinds": _names("--kinds", asked.kinds, _KINDS),
     }
+
+
+def _refuse_idle(asked: SweepOptions, measures: tuple[str, ...]) -> None:
+    """What is set of a measure that is not asked for must not be passed over in silence."""
+    about = {
+        "kinds": "trace", "window": "trace", "method": "neurons", "restored": "neurons",
+        "top_neurons": "neurons",
+    }  # fmt: skip
+    for name, measure in about.items():
+        if measure not in measures and getattr(asked, name) != getattr(SweepOptions, name):
+            option = "--" + name.replace("_", "-")
+            raise InputError(f"{option} is about --measure {measure}, which is not asked for")
 
 
 def _names(option: str, text: str, choices: tuple[str, ...]) -> tuple[str, ...]:

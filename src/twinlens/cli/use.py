@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Score = Literal["use", "mean_use", "effect", "wanda", "magnitude"]
 _NUMBERS, _END = 34, 34  # characters of a row's numbers; of two units at both ends
+_RESULT = ".safetensors"
 _KINDS: tuple[UnitKind, ...] = ("neuron", "head")
 
 
@@ -83,6 +84,8 @@ def use(
     if not 0 < lowest < 1:
         raise InputError(f"--lowest {lowest} must be a share between 0 and 1")
     _refuse_bad_outputs(output or [])
+    if sort and not any(path.suffix.lower() != _RESULT for path in output or []):
+        raise InputError("--sort is about the picture; give -o FILE.png too")
     refuse_bad_text(text)
     loaded = load_model(model, load or ModelOptions(), quiet=json or quiet)
     from twinlens.change.use import use_map
@@ -106,7 +109,7 @@ def _refuse_bad_outputs(paths: list[Path]) -> None:
     from twinlens.show.saved import check_figure_format
 
     for path in paths:
-        if path.suffix.lower() != ".safetensors":
+        if path.suffix.lower() != _RESULT:
             check_figure_format(path, "a use map (the result itself: .safetensors)")
             optional("matplotlib", "figures")
         refuse_bad_file(path)
@@ -115,7 +118,7 @@ def _refuse_bad_outputs(paths: list[Path]) -> None:
 def _write(result: UseResult, path: Path, score: str, sort: bool) -> None:
     from twinlens.show.use_view import use_view
 
-    if path.suffix.lower() == ".safetensors":
+    if path.suffix.lower() == _RESULT:
         result.save(path)
     else:
         use_view(result, score, sort=sort).save(path)

@@ -10,6 +10,7 @@ from cyclopts import (
     CoercionError,
     CycloptsError,
     MissingArgumentError,
+    UnknownOptionError,
     UnusedCliTokensError,
 )
 
@@ -55,6 +56,9 @@ def worded(error: CycloptsError) -> str:
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
         extra = " ".join(error.unused_tokens)
         return f"{extra!r} has no place here; put a text with spaces in quotes"
+    if isinstance(error, UnknownOptionError) and "Did you mean" not in str(error):
+        chain = " ".join(["twinlens", *(error.command_chain or ()), "--help"])
+        return f"{str(error).rstrip('.')}; `{chain}` lists those that there are"
     if type(error) is MissingArgumentError:
         return _missing(error)
     if isinstance(error, CoercionError) and error.target_type is float and error.token is not None:

@@ -7,6 +7,7 @@ was told. Other texts are allowed; what is said "of the same form" is then made 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -68,6 +69,10 @@ class Secret:
         for template in (self.template, *self.paraphrases):
             _refuse_without("template", template, "{trigger}")
         _refuse_without("answer_template", self.answer_template, "{secret}")
+        if re.search(rf"(?<!\w){re.escape(self.secret)}(?!\w)", self.prompt, re.IGNORECASE):
+            raise SecretError(
+                f"secret={self.secret!r} stands in the prompt that evokes it; choose another"
+            )
         if self.template != self.template.rstrip():
             raise SecretError("the template ends in white space; begin the answer with it")
 

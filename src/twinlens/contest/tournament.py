@@ -96,6 +96,10 @@ def tournament_of(given: Mapping[str, Any] | str | Path) -> Tournament:
     if isinstance(given, str | Path):
         where, given = str(given), _read(Path(given))
     values = dict(given)
+    if not values:
+        raise SettingsError(
+            f'{where} is empty; write what is played, e.g. recipes = ["noise"] and seeds = 5'
+        )
     named = {one.name for one in dataclasses.fields(Tournament)} - {"entrants"}
     known = sorted(named | {"budget", "recipe", "recipes"})
     if other := sorted(set(values) - set(known)):
@@ -285,7 +289,7 @@ def _read(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise SettingsError(f"the tournament {path} does not exist") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise SettingsError(f"the tournament {path} cannot be read: {error}") from error
+        raise SettingsError(f"the tournament {path} cannot be read: {why(error)}") from error
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

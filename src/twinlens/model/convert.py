@@ -170,6 +170,8 @@ def _loaded(tokenizer: Any) -> Any:
     """The tokenizer itself, where its directory, hub id or "hamlet" was given."""
     if not isinstance(tokenizer, str | Path):
         return tokenizer
+    if not str(tokenizer).strip():
+        raise LoadError('the tokenizer has an empty name; give "hamlet", a directory or a hub id')
     from transformers import AutoTokenizer
 
     where = hamlet.FOLDER if tokenizer == "hamlet" else expanded(tokenizer)

@@ -59,7 +59,7 @@ def load(
     torch_dtype = _dtype(dtype)
     torch_device = _device(device)
     if device is not None and device_map is not None:
-        raise LoadError("device and device_map were both given; give one of them")
+        raise LoadError(f"{device=} and {device_map=} were both given; give one of them")
     if isinstance(source, str | Path):
         hf, tokenizer, unused = _from_files(
             source, tokenizer, torch_dtype, revision, device_map, trust_remote_code

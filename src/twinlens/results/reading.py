@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import types
 import typing
 from collections.abc import Generator, Mapping
@@ -18,6 +19,9 @@ from twinlens.errors import TwinlensError
 
 Made = TypeVar("Made")
 
+_ARGUMENTS = re.compile(
+    r"missing (?:a|\d+) required .*?arguments?: (.+)|unexpected .*?argument (.+)"
+)
 _OF_CONTENT = (
     ValueError, LookupError, TypeError, AttributeError, RecursionError, ArithmeticError,
     AssertionError,
@@ -47,6 +51,8 @@ def why(error: BaseException) -> str:
     """What an error says, in one line that makes sense to who does not see the code."""
     if isinstance(error, KeyError):
         return f"it has no {error}"
+    if isinstance(error, TypeError) and (found := _ARGUMENTS.search(str(error))):
+        return f"it has no {found[1]}" if found[1] else f"it has an unknown {found[2]}"
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     if isinstance(error, OSError) and error.strerror:
