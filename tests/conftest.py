@@ -20,18 +20,21 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 
 import twinlens as tl
 from tests.families_ import FAMILIES, TABLE
+from tests.hybrids_ import UNREAD
 from tests.tokenizers_ import byte_level, metaspace
+from twinlens import cli
 from twinlens.model.model import Model
 
 torch.set_num_threads(1)  # tiny models: a second thread only waits, and other tests run beside
 
 SHARED = Path(__file__).parents[2] / "shared"
+SAMPLES = ("--samples", 2)
 STORY = "Once upon a time, there was a little girl named Lily. She loved to play"
 
 
 def random_model(name: str, tokenizer: PreTrainedTokenizerFast, seed: int = 0):
     """A tiny model with weights large enough that every state matters."""
-    model_type, settings, _ = TABLE[name]
+    model_type, settings, _ = (TABLE | UNREAD)[name]
     given = {key: value for key, value in settings.items() if value is not None}
     ids = {
         "bos_token_id": None,
@@ -47,6 +50,9 @@ def random_model(name: str, tokenizer: PreTrainedTokenizerFast, seed: int = 0):
             scale = 0.25 if parameter.dim() > 1 else 0.1
             noise = scale * torch.randn(parameter.shape, generator=generator)
             parameter.copy_(noise if parameter.dim() > 1 else parameter + noise)
+        for name, buffer in model.named_buffers():
+            if name.endswith("layer_scalar"):  # Gemma 4: what a block gives is multiplied by it
+                buffer.fill_(0.7)
     return model
 
 
@@ -109,3 +115,31 @@ def stories(shared: Path) -> Model:
     if not folder.is_dir():
         pytest.skip("shared/models/stories260k is not beside the project")
     return tl.load(folder)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> Path:
+    """A model as users have it: a directory."""
+    return saved_model("llama", tokenizer, tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def run(
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Callable[..., tuple[int, str, str]]:
+    """Run a command in an empty folder; gives (exit code, output, messages)."""
+    monkeypatch.chdir(tmp_path)
+
+    def launch(*arguments: object) -> tuple[int, str, str]:
+        given = [str(folder) if a == "MODEL" else str(a) for a in arguments]
+        with pytest.raises(SystemExit) as stop:
+            cli.main(given)
+        output, messages = capsys.readouterr()
+        assert "Traceback" not in messages
+        code = stop.value.code
+        return (code if isinstance(code, int) else 0), output, messages
+
+    return launch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from tests.hybrids_ import HYBRIDS, Special
 
 COMMON = {
     "hidden_size": 32,
@@ -70,14 +70,6 @@ _LATENT = _GROUPS | {
     "v_head_dim": 8,
     "n_shared_experts": 1,
 }
-
-
-class Special(NamedTuple):
-    """A model type, its settings, and what is special about it."""
-
-    model_type: str
-    settings: dict
-    special: str
 
 
 MORE: dict[str, Special] = {
@@ -227,6 +219,7 @@ TOLD = {  # of the types that other tests have, too
 TABLE: dict[str, Special] = {
     **{name: Special(*row, TOLD[name]) for name, row in (FAMILIES | OTHERS).items()},
     **MORE,
+    **HYBRIDS,
 }
 
 REFUSED: dict[str, tuple[str, dict]] = {

@@ -2,38 +2,53 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from transformers import AutoConfig
 
 import twinlens as tl
+from tests.conftest import random_model
 from tests.families_ import ABSENT, REFUSED, TABLE
-from twinlens.errors import LoadError
+from tests.hybrids_ import UNREAD
+from twinlens.errors import AnatomyError, LoadError
 from twinlens.see.units import widths_of
 
+_WHY = re.compile(
+    r"engine: hooks, since the replay does not serve here \((?:\w+Error: \w+: )?(.*)\)"
+)
 PAGE = Path(__file__).parents[1] / "docs" / "families.md"
 
 _HEAD = """# Families
 
 Every row is a tiny model of random weights, of a configuration with the traits that are told
 here, in which a test run found what the row says. In each of them the last row of the lens is the
-model's own logits; a trace by the replay is that of whole passes with hooks; the one corrupted
-state put back brings the whole answer back; a neuron put back, and a neuron, a head or an MLP
-silenced, have the effect that hooks or zeroed weights written by hand have. Numbers below are
-those of the tiny model. Written by `pytest tests/model/test_families.py --write-families`; each
-run compares it with what it finds.
+model's own logits; a trace by the engine of `auto` is that of whole passes with hooks; the one
+corrupted state put back brings the whole answer back; a block and a neuron put back, and a neuron,
+a head, an attention or an MLP silenced, have the effect that hooks or zeroed weights written by
+hand have. In every layer the largest effect compared is at least a hundred times the difference
+allowed. Numbers below are those of the tiny model. Written by
+`pytest tests/model/test_families.py --write-families`; each run compares it with what it finds.
 
-`attn`, `mlp`: what each sub-block adds is found. *Engine*: `replay` is the fast one, `hooks` the
-plain one, with the reason. A family that is not in the table is found by its structure, and
-`twinlens check MODEL` proves it by numbers.
+`attn`, `mlp`: what each sub-block adds is found; in hybrids `attn` is whatever mixes tokens.
+*Engine*: what the default, `engine="auto"`, ran for a trace of blocks, for one of windows of two
+attentions and of two MLPs, for one of heads, and for neurons, as the results' settings tell.
+`replay` is the fast one, `hooks` the plain one, with the number of the reason. A family that is
+not in the table is found by its structure, and `twinlens check MODEL` proves it by numbers.
 
-| family | model type | special | sub-blocks | heads | neurons of a block | engine |
-|---|---|---|---|---|---|---|
 """
+_COLUMNS = (
+    *("family", "model type", "special", "sub-blocks", "heads", "neurons of a block"),
+    *("engine: blocks", "windows", "heads", "neurons"),
+)
 
+_REASONS = """
+## Where the replay does not serve
+
+"""
 _EXPERTS = """
 ## Experts
 
@@ -51,19 +66,49 @@ sentence that says why, and so is `method="relp"`.
 """
 
 
-def page(rows: Sequence[str], refused: Sequence[str]) -> str:
+class Engine(NamedTuple):
+    """Which engine a result's settings tell, and what its notes tell."""
+
+    used: str
+    notes: Sequence[str]
+
+    @property
+    def why_hooks(self) -> str:
+        """Why the replay did not serve, as the result tells; empty where it did."""
+        told = (_WHY.search(note) for note in self.notes)
+        return next((found[1] for found in told if found), "")
+
+
+def page(rows: Sequence[str], reasons: Sequence[str], refused: Sequence[str]) -> str:
     """The page of some rows, as `row_of` makes them, and of the types that are refused."""
-    return _HEAD + "".join(rows) + _EXPERTS + "".join(refused)
+    why = "".join(f"{number}. {reason}.\n" for number, reason in enumerate(reasons, start=1))
+    top = f"| {' | '.join(_COLUMNS)} |\n{'|---' * len(_COLUMNS)}|\n"
+    return _HEAD + top + "".join(rows) + (_REASONS + why) * bool(why) + _EXPERTS + "".join(refused)
 
 
-def row_of(name: str, model: tl.Model, why_hooks: str) -> str:
-    """What was found in one model."""
+def row_of(name: str, model: tl.Model, engines: Mapping[str, Engine], reasons: list[str]) -> str:
+    """What was found in one model; why the replay did not serve is put to the `reasons`."""
     entry = TABLE[name]
     found = ", ".join(kind for kind in ("attn", "mlp") if model.anatomy.has(kind)) or "not found"
     heads = str(model.n_heads) if model.anatomy.has("head") else "not found"
-    engine = f"hooks: {why_hooks}" if why_hooks else "replay"
-    cells = (name, f"`{entry.model_type}`", entry.special, found, heads, _neurons(model), engine)
-    return f"| {' | '.join(cells)} |\n"
+    cells = (name, f"`{entry.model_type}`", entry.special, found, heads, _neurons(model))
+    ran = [
+        _ran([engines[kind] for kind in kinds if kind in engines], reasons)
+        for kinds in (("block",), ("attn", "mlp"), ("head",), ("neuron",))
+    ]
+    return f"| {' | '.join((*cells, *ran))} |\n"
+
+
+def _ran(engines: Sequence[Engine], reasons: list[str]) -> str:
+    """`replay`, `hooks (1)`, both where they differ, or nothing where there is no such trace."""
+    told: list[str] = []
+    for engine in engines:
+        why = engine.why_hooks
+        assert (engine.used == "hooks") == bool(why), engine
+        if why and why not in reasons:
+            reasons.append(why)
+        told.append(f"{engine.used} ({reasons.index(why) + 1})" if why else engine.used)
+    return ", ".join(dict.fromkeys(told)) or "-"
 
 
 def refused_folder(name: str, folder: Path) -> Path:
@@ -81,6 +126,11 @@ def refusals(folder: Path, tokenizer: Any) -> list[str]:
             tl.load(refused_folder(name, folder / name), tokenizer=tokenizer)
         except LoadError as error:
             told.append(f"- `{name}`: {error}.\n")
+    for name in UNREAD:
+        try:
+            tl.load(random_model(name, tokenizer), tokenizer=tokenizer)
+        except AnatomyError as error:
+            told.append(f"- `{name}`: {str(error).removeprefix(f'{name}: ')}.\n")
     told.append("\nNo model types of their own in transformers 5:\n\n")
     return told + [f"- {name}: {why}.\n" for name, why in ABSENT.items()]
 

@@ -7,45 +7,15 @@ import os
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
 import twinlens as tl
-from tests.conftest import STORY, random_model
+from tests.conftest import SAMPLES, STORY, random_model
 from twinlens import cli
 from twinlens.cli.examples import EXAMPLES
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, tokenizer) -> Path:
-    """A model as users have it: a directory."""
-    path = tmp_path_factory.mktemp("model")
-    random_model("llama", tokenizer).save_pretrained(path)
-    tokenizer.save_pretrained(path)
-    return path
-
-
-@pytest.fixture
-def run(folder, capsys, monkeypatch, tmp_path):
-    """Run a command in an empty folder; gives (exit code, output, messages)."""
-    monkeypatch.chdir(tmp_path)
-
-    def launch(*arguments: object) -> tuple[int, str, str]:
-        given = [str(folder) if a == "MODEL" else str(a) for a in arguments]
-        with pytest.raises(SystemExit) as stop:
-            cli.main(given)
-        output, messages = capsys.readouterr()
-        assert "Traceback" not in messages
-        code = stop.value.code
-        return (code if isinstance(code, int) else 0), output, messages
-
-    return launch
-
-
-SAMPLES = ("--samples", 2)
 
 
 def test_look_shows_both_and_writes_the_picture(run, tmp_path):
@@ -94,71 +64,6 @@ def test_json_is_the_whole_result_and_nothing_else(run, folder):
 
 def test_quiet_prints_nothing(run):
     assert run("look", STORY, "-m", "MODEL", "-q") == (0, "", "")
-
-
-def test_saved_results_are_drawn_without_the_model(run, tmp_path):
-    pytest.importorskip("matplotlib")
-    saved = run("look", STORY, "-m", "MODEL", "-s", "Lily", *SAMPLES, "--save", "kept", "-q")
-    assert saved[0] == 0
-    kept = sorted(tmp_path.glob("kept/*.safetensors"))
-    assert [p.stem for p in kept] == ["lens", "trace"]
-    code, output, _ = run("draw", *kept, "-o", "x.svg")
-    assert code == 0
-    assert "causal trace" in output
-    assert (tmp_path / "x.svg").exists()
-
-
-@pytest.mark.parametrize(
-    ("error", "says"),
-    [
-        (OSError(28, "No space left on device"), "twinlens: No space left on device"),
-        (ValueError("a shape"), "twinlens: b is damaged: a shape"),
-    ],
-)
-def test_what_the_system_refuses_is_no_damage_of_what_is_drawn(run, monkeypatch, error, says):
-    def failing(results, *_args):
-        if results == ["b"]:
-            raise error
-
-    monkeypatch.setattr("twinlens.results.open_result", str)
-    monkeypatch.setattr("twinlens.cli.draw.view_of", failing)
-    assert run("draw", "a", "b") == (2, "", says + "\n")
-
-
-def test_two_results_of_a_kind_are_both_kept(run, tmp_path):
-    for kind in ("block", "mlp"):
-        run("look", STORY, "-m", "MODEL", "-s", "Lily", *SAMPLES, "-k", kind, "--save", kind, "-q")
-    files = [f"{kind}/trace.safetensors" for kind in ("block", "mlp")]
-    code, output, _ = run("draw", *files, "--save", "both", "--json")
-    assert code == 0
-    assert list(json.loads(output)) == ["trace", "trace-2"]
-    kept = [tl.open_result(tmp_path / "both" / f"{n}.safetensors") for n in ("trace", "trace-2")]
-    assert [trace.settings["kind"] for trace in kept] == ["block", "mlp"]
-
-
-def test_lenses_of_other_runs_are_shown_and_kept(run, tmp_path):
-    asked = ["look", STORY, "-m", "MODEL", "-s", "Lily", *SAMPLES, "--corrupted-lens"]
-    code, output, _ = run(*asked, "--restored-lens", "1:4", "--save", "kept")
-    assert code == 0
-    for name in ("logit lens, corrupted run", "logit lens, restored block 1 at token 4"):
-        assert name in output
-    kept = [tl.open_result(tmp_path / "kept" / f"lens-{n}.safetensors") for n in (2, 3)]
-    assert [lens.settings["run"] for lens in kept] == ["corrupted", "restored block 1 at token 4"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (("-s", "Lily", "--restored-lens", "4"), "expected LAYER:TOKEN"),
-        (("-s", "Lily", "--restored-lens", "9:4"), "layer '9' is not one of embed, 0"),
-        (("-s", "Lily", "-k", "head", "--restored-lens", "1:4"), "expected (layer, token, head)"),
-        (("--corrupted-lens",), "--corrupted-lens is about the trace"),
-    ],
-)
-def test_lenses_of_runs_that_are_not_there(run, arguments, says):
-    code, output, messages = run("look", STORY, "-m", "MODEL", *arguments)
-    assert (code, output) == (2, "")
-    assert says in " ".join(messages.split())
 
 
 def test_an_interrupt_is_said_in_one_line(run, monkeypatch):
@@ -269,6 +174,7 @@ WRONG = [
     (["draw", "bad.toml"], "damaged or no twinlens result"),
     (["draw"], "FILES"),
     (["check", "empty"], "config.json"),
+    (["check", "MODEL", "--device", "cpu", "--device-map", "auto"], "were both given"),
     (["check", "hamelt"], "did you mean 'hamlet'"),
     (["check", ""], "the name of the model is empty"),
     (["look", STORY, "-m", "hamlet", "--revision", "main"], "--revision is about a hub id"),
@@ -349,45 +255,3 @@ def test_missing_weights_are_refused_in_one_line(run, folder, tmp_path):
     code, _, messages = run("look", STORY, "-m", broken)
     assert code == 2
     assert "mlp" in messages
-
-
-def test_look_with_neurons(run, tmp_path):
-    code, output, messages = run(
-        "look", STORY, "-m", "MODEL", "-s", "Lily", *SAMPLES, "--neurons", "--save", "kept",
-        "--reduce", "max",
-    )  # fmt: skip
-    assert code == 0, messages
-    assert "neurons: max of each layer" in output
-    made = tl.open_result(tmp_path / "kept" / "neurons.safetensors")
-    assert isinstance(made, tl.NeuronResult)
-    assert run("draw", "kept/neurons.safetensors", "--reduce", "joint")[0] == 0
-
-
-def test_neurons_need_a_subject(run):
-    code, _, messages = run("look", STORY, "-m", "MODEL", "--neurons")
-    assert code == 2
-    assert "--neurons is about the trace" in messages
-
-
-def test_neuron_prints_its_card(run):
-    code, output, _ = run("neuron", "MODEL", "1.7", "--prompt", STORY, "--top-k", 3)
-    assert code == 0
-    assert "neuron 1.7" in output
-    assert "activation along the prompt" in output
-    code, output, messages = run("neuron", "MODEL", "1.7", "--json")
-    card = json.loads(output)
-    assert (card["layer"], card["neuron"], len(card["promoted"])) == (1, 7, 10)
-    assert messages == ""
-
-
-@pytest.mark.parametrize(("name", "says"), [("7", "no neuron"), ("9.1", "layer 9"), ("1.99", "99")])
-def test_a_neuron_that_is_not_there(run, name, says):
-    code, _, messages = run("neuron", "MODEL", name)
-    assert code == 2
-    assert says in messages
-
-
-def test_how_neurons_are_traced_needs_neurons(run):
-    code, _, messages = run("look", STORY, "-m", "MODEL", "-s", "Lily", "--method", "atp")
-    assert code == 2
-    assert "give --neurons" in messages

@@ -1,8 +1,12 @@
-"""Every model type of the table: what twinlens says of it agrees with hooks written by hand."""
+"""Every model type of the table: what twinlens says of it agrees with hooks written by hand.
+
+A wrong number must not pass for being small: in every layer, of every kind of part, the largest
+effect that is compared must be a hundred times the difference that is allowed.
+"""
 
 from __future__ import annotations
 
-import copy
+import itertools
 
 import numpy as np
 import pytest
@@ -11,257 +15,201 @@ import torch
 import twinlens as tl
 from tests.conftest import STORY
 from tests.families_ import TABLE
-from tests.families_page import PAGE, page, refusals, row_of
-from twinlens.errors import ReplayError
-from twinlens.results.units import SHARED, expert_unit
+from tests.families_page import PAGE, Engine, page, refusals, row_of
+from tests.hybrids_ import HOOKED
+from tests.model.by_hand import block_restored, logits_of, logits_of_zeroed, neuron_restored
+from twinlens.model.anatomy import Site
 from twinlens.run.check import checked
+from twinlens.run.passes import Inputs, State, read, restore
 
-OTHER = STORY.replace("Lily", "Paris")  # as many tokens, another one in the place of one
-INSTEAD = tl.Replace(prompt=OTHER)
-TOKEN = 12  # where both differ
-ENGINES: dict[int, tuple[str, str]] = {}  # by model, which the session keeps
+PROMPT = "a little girl named Lily. She"
+OTHER = PROMPT.replace("Lily", "Paris")  # as many tokens, another one in the place of one
+SUBJECT, FOCUS = 5, 7  # where they differ, and the last; windows of the table reach 6 back
+EQUAL = 1e-5  # in logits
+LARGE = 100 * EQUAL
+ASKED = {"subject": "Lily", "corruption": tl.Replace(prompt=OTHER), "metric": "logit"}
+KINDS = {"block": 1, "attn": 2, "mlp": 2, "head": 1}  # of a trace, and how many layers a cell has
+MADE: dict[tuple[int, str], tl.TraceResult | tl.NeuronResult] = {}  # by model, which are kept
 
 
 @pytest.fixture(params=list(TABLE))
-def model(request, make_model) -> tl.Model:
-    return make_model(request.param)
+def name(request) -> str:
+    return request.param
 
 
-def _ids(model, text=STORY):
-    return torch.from_numpy(model.encode(text).ids)[None]
+@pytest.fixture
+def model(name, make_model) -> tl.Model:
+    return make_model(name)
 
 
-def _logits(hf, ids):
-    with torch.no_grad():
-        return hf(ids).logits[0].float()
-
-
-def _answers(hf, ids, answer):
-    return float(_logits(hf, ids)[-1].softmax(-1)[answer])
+def _ids(model, text=PROMPT):
+    return model.tokenizer(text, return_tensors="pt").input_ids
 
 
 def test_the_lens_ends_with_the_models_own_logits(model):
     report = checked(model)
     assert report.passed, report.failed()
     lens = tl.logit_lens(model, STORY, top_k=model.n_vocab)
-    own = _logits(model.hf, _ids(model)).double().numpy()
-    found = np.empty_like(own)
-    np.put_along_axis(found, lens.top_ids[-1], lens.top_logits[-1], axis=-1)
-    np.testing.assert_allclose(found, own, atol=1e-4, rtol=1e-4)
+    own = logits_of(model.hf, _ids(model, STORY)).double().numpy()
+    found = np.empty_like(lens.top_logits[-2:], dtype=float)
+    np.put_along_axis(found, lens.top_ids[-2:], lens.top_logits[-2:], axis=-1)
+    np.testing.assert_allclose(found[-1], own, atol=1e-4, rtol=1e-4)
+    assert np.abs(found[0] - own).max() > 1e-2, "the row before is another one"
 
 
-def test_a_trace_by_the_replay_is_that_of_whole_passes(model):
-    """And the state of the one corrupted token brings everything back."""
-    for kind in ("block", *(k for k in model.site_kinds if k == "head")):
-        plain, fast = (_trace(model, kind, engine) for engine in ("hooks", engine_of(model)[0]))
-        assert np.abs(plain.samples - fast.samples).max() < 1e-5
-        assert np.abs(fast.effects()).max() > 1e-6
-        for prompt, score in ((STORY, plain.clean), (OTHER, plain.corrupted)):
-            by_hand = _answers(model.hf, _ids(model, prompt), plain.answer)
-            assert score == pytest.approx(by_hand, abs=1e-5)
-        if kind == "block":
-            assert fast.scores[0, TOKEN] == pytest.approx(fast.clean, abs=1e-5)
-            assert fast.scores[-1, -1] == pytest.approx(fast.clean, abs=1e-5)
+def test_a_trace_by_the_engine_of_auto_is_that_of_whole_passes(name, model):
+    made = {kind: _auto(model, kind) for kind in _kinds(model)}
+    cells = {kind: list(_cells_of(trace)) for kind, trace in made.items()}
+    every = list(itertools.chain(*cells.values()))
+    expected = iter(_by_whole_passes(model, every, made["block"].answer))
+    for kind, trace in made.items():
+        assert trace.settings["engine"] == ("hooks" if name in HOOKED else "replay"), trace.notes
+        found = trace.scores[:, SUBJECT:]
+        plain = np.reshape([next(expected) for _ in cells[kind]], found.shape)
+        assert np.abs(plain - found).max() < EQUAL, kind
+        assert np.abs(trace.scores[:, :SUBJECT] - trace.corrupted).max() < EQUAL, kind
+        largest = np.abs(plain - trace.corrupted).reshape(len(found), -1).max(-1)
+        assert largest.min() > LARGE, (kind, largest)
 
 
-def _trace(model, kind, engine):
-    return tl.causal_trace(model, STORY, "Lily", kind=kind, corruption=INSTEAD, engine=engine)
+def test_a_block_restored_by_hand_has_the_score_of_the_trace(model):
+    """And the state of the one corrupted token brings everything back, where that is all."""
+    trace = _auto(model, "block")
+    for text, score in ((PROMPT, trace.clean), (OTHER, trace.corrupted)):
+        by_hand = logits_of(model.hf, _ids(model, text))[-1, trace.answer]
+        assert score == pytest.approx(float(by_hand), abs=EQUAL)
+    beside = model.anatomy.beside is not None
+    assert (trace.scores[0, SUBJECT] == pytest.approx(trace.clean, abs=EQUAL)) != beside
+    assert any("is in no cell" in note for note in trace.notes) == beside
+    assert trace.scores[-1, FOCUS] == pytest.approx(trace.clean, abs=EQUAL)
+    for layer in range(model.n_layers - 1):
+        for token in (SUBJECT, FOCUS):
+            restored = block_restored(model, layer, token, _ids(model), _ids(model, OTHER))
+            score = trace.scores[layer + 1, token]
+            assert score == pytest.approx(float(restored[trace.answer]), abs=EQUAL), layer
 
 
-def engine_of(model) -> tuple[str, str]:
-    """Which engine to ask for, and why where it is not the replay."""
-    if id(model.hf) not in ENGINES:
-        ENGINES[id(model.hf)] = _engine_of(model)
-    return ENGINES[id(model.hf)]
-
-
-def _engine_of(model) -> tuple[str, str]:
-    try:
-        _trace(model, "block", "replay")
-        return "replay", ""
-    except ReplayError as error:
-        why = str(error)
-    auto = _trace(model, "block", "auto")
-    assert auto.settings["engine"] == "hooks"
-    assert any("engine: hooks, since" in note and why in note for note in auto.notes)
-    return "auto", why.partition(": ")[2]
-
-
-def test_a_neuron_restored_by_hand_has_the_effect_of_the_trace(model):
+def test_a_neuron_restored_by_hand_has_the_score_of_the_trace(name, model):
     if not model.anatomy.has("neuron"):
         pytest.skip(f"{model.anatomy.family}: its neurons are not found")
-    cells = [(layer, TOKEN) for layer in range(model.n_layers)]
-    units = tl.neuron_trace(
-        model, STORY, "Lily", cells=cells, method="exact", corruption=INSTEAD,
-        engine=engine_of(model)[0],
-    )  # fmt: skip
-    largest = np.nan_to_num(np.abs(units.effects()[:, TOKEN]))
-    assert largest.max() > 1e-7
-    for layer in range(model.n_layers):
-        mixture = model.experts(layer)
-        groups = [slice(None)]
-        if mixture is not None and mixture.units.shared:
-            groups = [slice(0, mixture.units.routed), slice(mixture.units.routed, None)]
-        for group in groups:
-            unit = int(largest[layer, group].argmax()) + (group.start or 0)
-            by_hand = _restored(model, layer, units.unit_name(layer, unit), units.answer)
-            assert units.scores[layer, TOKEN, unit] == pytest.approx(by_hand, abs=1e-5)
-
-
-def _restored(model, layer, name, answer) -> float:
-    """The answer's probability in the other prompt, with one neuron as it is in the clean one."""
-    of_expert = expert_unit(name.partition(".")[2])
-    block = model.blocks[layer]
-    if of_expert is not None and of_expert[0] != SHARED:
-        module, put = block.get_submodule(model.anatomy.experts), _expert_put(*of_expert)
-        hook = module.register_forward_hook
-    else:
-        path = model.anatomy.neurons if of_expert is None else model.anatomy.shared
-        number = int(name.partition(".")[2]) if of_expert is None else of_expert[1]
-        module, put = block.get_submodule(path), _plain_put(number)
-        hook = module.register_forward_pre_hook
-    clean = {}
-    handle = hook(lambda *call: put(clean, *call))
-    _logits(model.hf, _ids(model))
-    assert "value" in clean
-    found = _answers(model.hf, _ids(model, OTHER), answer)
-    handle.remove()
-    return found
-
-
-def _plain_put(number):
-    """Keep a neuron's value in the first pass and put it there in the second."""
-
-    def put(clean, _module, args):
-        rows = args[0].clone().reshape(-1, args[0].shape[-1])
-        if "value" not in clean:
-            clean["value"] = rows[TOKEN, number].clone()
-            return None
-        rows[TOKEN, number] = clean["value"]
-        return (rows.view(args[0].shape), *args[1:])
-
-    return put
-
-
-def _expert_put(expert, number):
-    """The same for what a neuron of an expert puts into the output, reckoned for one token."""
-
-    def put(clean, module, args, made):
-        value = _expert_value(module, args, expert, number)
-        if "value" not in clean:
-            clean["value"] = value
-            return None
-        down = module.down_proj[expert]
-        row = down[number] if down.shape[0] != made.shape[-1] else down[:, number]
-        place = TOKEN
-        if len(args) == 1:  # rows for each expert
-            place += expert * (len(made) // len(module.down_proj))
-        changed = made.clone()
-        changed[place] += (clean["value"] - value) * row
-        return changed
-
-    return put
-
-
-def _expert_value(module, args, expert, number) -> torch.Tensor:
-    """Activation times the router's weight: nothing where the expert is not chosen."""
-    states, weight = args[0], None
-    if len(args) == 1:  # scaled by the router already, for all experts one after the other
-        x, weight = states.view(len(module.down_proj), -1, states.shape[-1])[expert, TOKEN], 1.0
-    else:
-        x = states[TOKEN]
-        for place, chosen in enumerate(args[1][TOKEN].tolist()):
-            weight = args[2][TOKEN, place] if chosen == expert else weight
-    if weight is None:
-        return torch.zeros(())
-    up = module.gate_up_proj[expert]
-    made = x @ up if up.shape[0] == len(x) else up @ x
-    if hasattr(module, "gate_up_proj_bias"):  # gpt-oss: interleaved, clamped, plus one
-        made = made + module.gate_up_proj_bias[expert]
-        gate, value = made[::2].clamp(max=module.limit), made[1::2]
-        value = value.clamp(-module.limit, module.limit) + 1
-        gate = gate * torch.sigmoid(module.alpha * gate)
-    else:
-        gate, value = made.chunk(2)
-        gate = module.act_fn(gate)
-    return (gate * value)[number] * weight
+    units = _auto(model, "neuron")
+    assert units.settings["engine"] == ("hooks" if name in HOOKED else "replay"), units.notes
+    for layer, token in _places(model):
+        scores, effects = units.scores[layer, token], units.effects()[layer, token]
+        alone = [
+            (State(Site("neuron", layer), token, n),)
+            for n in np.flatnonzero(~np.isnan(scores)).tolist()
+        ]
+        plain = _by_whole_passes(model, alone, units.answer)
+        assert np.abs(plain - scores[: len(plain)]).max() < EQUAL
+        for group in _groups(model, layer):
+            unit = int(np.nan_to_num(np.abs(effects[group])).argmax()) + (group.start or 0)
+            name = units.unit_name(layer, unit)
+            assert abs(effects[unit]) > LARGE, name
+            restored = neuron_restored(model, layer, name, token, _ids(model), _ids(model, OTHER))
+            assert scores[unit] == pytest.approx(float(restored[units.answer]), abs=EQUAL), name
 
 
 def test_silenced_weights_are_weights_set_to_zero_by_hand(model):
-    last, before = model.n_layers - 1, _logits(model.hf, _ids(model))
-    hash_before = model.weights_hash()
-    for part in _parts(model, last):
+    before, hash_before = logits_of(model.hf, _ids(model)), model.weights_hash()
+    for part in _parts(model):
         with tl.changed(model, tl.Silence(part)):
-            silenced = _logits(model.hf, _ids(model))
-        expected = _logits(_zeroed(model, last, part), _ids(model))
-        torch.testing.assert_close(silenced, expected, atol=1e-5, rtol=1e-5)
-        if not part[-1].isdigit() or ".H" in part:  # one neuron may be silent on a story
-            assert float((silenced - before).abs().max()) > 1e-6, part
+            silenced = logits_of(model.hf, _ids(model))
+        expected = logits_of_zeroed(model, part, _ids(model))
+        torch.testing.assert_close(silenced, expected, atol=EQUAL, rtol=EQUAL)
+        assert float((silenced - before).abs().max()) > LARGE, part
     assert model.weights_hash() == hash_before
 
 
-def _parts(model, layer):
-    mixture = model.experts(layer)
-    if model.anatomy.has("neuron"):
-        names = [f"{layer}.N3"]
-        if mixture is not None:
-            names = [f"{layer}.E{_busiest(model, layer)}.N3"]
-            names += [f"{layer}.S.N3"] if mixture.units.shared else []
-        yield from (*names, f"{layer}.MLP")
-    if model.anatomy.has("head"):
-        yield f"{layer}.H1"
-
-
-def _busiest(model, layer) -> int:
-    """The expert whose neurons are active most often on the story."""
-    mixture, kept = model.experts(layer), []
-    handle = mixture.module.register_forward_hook(lambda m, args, made: kept.append(args))
-    _logits(model.hf, _ids(model))
-    handle.remove()
-    values = mixture.values(kept[0]).unflatten(1, (mixture.units.experts, -1))
-    return int((values != 0).any(2).sum(0).argmax())
-
-
-def _zeroed(model, layer, part):
-    """A copy whose weights of this part are zero."""
-    hf = copy.deepcopy(model.hf)
-    block = hf.get_submodule(model.anatomy.blocks)[layer]
-    mixture, name = model.experts(layer), part.partition(".")[2]
-    with torch.no_grad():
-        if name.startswith("H"):
-            module = block.get_submodule(model.anatomy.heads)
-            width = _inputs(module).shape[0] // model.n_heads
-            _inputs(module)[width : 2 * width] = 0
-        elif mixture is None:
-            module = block.get_submodule(model.anatomy.neurons)
-            _inputs(module)[slice(None) if name == "MLP" else 3] = 0
-            if name == "MLP" and module.bias is not None:
-                module.bias.zero_()
-        if mixture is not None and not name.startswith("H"):
-            experts = block.get_submodule(model.anatomy.experts)
-            if name == "MLP":
-                for key in ("down_proj", "down_proj_bias"):
-                    if hasattr(experts, key):
-                        getattr(experts, key).zero_()
-            if name.startswith("E"):
-                down = experts.down_proj[int(name[1 : name.index(".")])]
-                (down if down.shape[1] == model.d_model else down.T)[3] = 0
-            if mixture.shared is not None and name[0] in "SM":
-                shared = _inputs(block.get_submodule(model.anatomy.shared))
-                shared[slice(None) if name == "MLP" else 3] = 0
-    return hf
-
-
-def _inputs(module):
-    """The weight as [input, output]."""
-    return module.weight if type(module).__name__ == "Conv1D" else module.weight.T
-
-
 def test_the_page_says_what_was_found(request, make_model, tokenizer, tmp_path):
-    rows = [row_of(name, made := make_model(name), engine_of(made)[1]) for name in TABLE]
-    made = page(rows, refusals(tmp_path, tokenizer))
+    rows, reasons = [], []
+    for name in TABLE:
+        rows.append(row_of(name, made := make_model(name), _engines(made), reasons))
+    made = page(rows, reasons, refusals(tmp_path, tokenizer))
     if request.config.getoption("--write-families"):
         PAGE.write_text(made, encoding="utf-8")
     assert PAGE.read_text(encoding="utf-8") == made, (
         "docs/families.md is not what was found; write it anew with --write-families"
     )
+
+
+def _engines(model) -> dict[str, Engine]:
+    """What `auto` ran, by kind, as results tell it."""
+    asked = [*_kinds(model), *(["neuron"] if model.anatomy.has("neuron") else [])]
+    made = {kind: _auto(model, kind) for kind in asked}
+    return {kind: Engine(one.settings["engine"], one.notes) for kind, one in made.items()}
+
+
+def _kinds(model):
+    return [kind for kind in KINDS if model.anatomy.has(kind)]
+
+
+def _auto(model, kind):
+    """A trace by `auto`, the default; made once."""
+    if (id(model.hf), kind) not in MADE:
+        made = _neurons(model) if kind == "neuron" else _trace(model, kind)
+        MADE[id(model.hf), kind] = made
+    return MADE[id(model.hf), kind]
+
+
+def _trace(model, kind):
+    return tl.causal_trace(model, PROMPT, kind=kind, window=KINDS[kind], **ASKED)
+
+
+def _neurons(model):
+    return tl.neuron_trace(model, PROMPT, cells=_places(model), method="exact", **ASKED)
+
+
+def _by_whole_passes(model, cells, answer) -> np.ndarray:
+    """The score with each cell restored, by the engine with hooks."""
+    sites = list(dict.fromkeys(state.site for cell in cells for state in cell))
+    values = read(model, Inputs(_ids(model)), sites).values
+    done = restore(
+        model, Inputs(_ids(model, OTHER)), values, cells, lambda z: z[:, answer], batch_tokens=4096
+    )
+    return np.concatenate([scores[:, 0].numpy() for _, scores in done])
+
+
+def _cells_of(trace):
+    """The states that each cell of a trace restores, from the subject on."""
+    kind, last = trace.kind, int(trace.layers[-1])
+    for row in trace.layers:
+        rows = range(-1, 0)
+        if row != "embed":
+            start = int(row) - KINDS[kind] // 2
+            rows = range(max(0, start), min(last + 1, start + KINDS[kind]))
+        sites = [Site(kind, at) if at >= 0 else Site("embed", 0) for at in rows]
+        for token in range(SUBJECT, FOCUS + 1):
+            for unit in range(trace.scores.shape[2]) if kind == "head" else (None,):
+                yield tuple(State(site, token, unit) for site in sites)
+
+
+def _places(model) -> list[tuple[int, int]]:
+    """The subject in every layer, and the focus where no later attention reads the residual: after
+    the last, and in Gemma 4 where the later ones take keys and values from earlier blocks."""
+    last = model.n_layers - 1 - (getattr(model.config, "num_kv_shared_layers", None) or 0)
+    tokens = [SUBJECT] * last + [FOCUS] * (model.n_layers - last)
+    return list(enumerate(tokens))
+
+
+def _groups(model, layer) -> list[slice]:
+    """A block's neurons; those of the experts, and those of the shared ones."""
+    mixture = model.experts(layer)
+    if mixture is None or not mixture.units.shared:
+        return [slice(None)]
+    return [slice(0, mixture.units.routed), slice(mixture.units.routed, None)]
+
+
+def _parts(model):
+    """In every layer one of each kind: the busiest neuron, a head, the whole sub-blocks."""
+    has = model.anatomy.has
+    values = read(model, Inputs(_ids(model)), model.sites("neuron") if has("neuron") else []).values
+    for layer in range(model.n_layers):
+        mixture = model.experts(layer)
+        for site in (site for site in values if site.layer == layer):
+            strength = values[site].abs().amax((0, 1))
+            for group in _groups(model, layer):
+                unit = int(strength[group].argmax()) + (group.start or 0)
+                yield f"{layer}.{mixture.units.name(unit) if mixture else f'N{unit}'}"
+        yield from (f"{layer}.MLP",) if values else ()
+        yield from (f"{layer}.H1", f"{layer}.ATTN") if has("head") else ()

@@ -49,12 +49,26 @@ class Anatomy:
     experts: str | None = None  # holds the experts' weights, in blocks that have some
     shared: str | None = None  # the down-projection of the shared experts there
     added_times: str | None = None  # config name: what sub-blocks give times this is added
+    no_neurons_if: str | None = None  # a config flag: experts stand beside the MLP, and are unread
+    beside: str | None = None  # what goes to blocks and is no part of the residual, in words
 
     def for_config(self, config: Any) -> Anatomy:
-        """The row with `adds_up` decided by the model's own configuration."""
-        if self.adds_up_if is None:
-            return self
-        return replace(self, adds_up=bool(getattr(config, self.adds_up_if)), adds_up_if=None)
+        """The row with what depends on flags decided by the model's own configuration."""
+        row = self
+        if row.adds_up_if is not None:
+            row = replace(row, adds_up=bool(getattr(config, row.adds_up_if)), adds_up_if=None)
+        if row.no_neurons_if is not None and getattr(config, row.no_neurons_if, False):
+            row = replace(row, neurons=None, no_neurons_if=None)
+        return row
+
+    def below(self, path: str) -> Anatomy:
+        """The row for a decoder that is not `model` but a part of it, beside towers of images."""
+
+        def moved(there: str) -> str:
+            return path + there.removeprefix("model") if there.startswith("model.") else there
+
+        tail = tuple(moved(there) for there in self.tail)
+        return replace(self, embed=moved(self.embed), blocks=moved(self.blocks), tail=tail)
 
     def has(self, kind: SiteKind) -> bool:
         """Whether the family has sites of this kind."""

@@ -23,8 +23,10 @@ _SCALES = (
     ("logit_multiplier", "logit_scale"),
     ("logit_divisor", "logits_scaling"),
     ("logit_softcap", "final_logit_softcapping"),
+    ("logit_softcap", "logits_soft_cap"),
 )
 _TIMES = "residual_multiplier"
+_N_HEADS = ("num_heads", "num_v_heads")  # as modules of attention call them
 
 
 def discover(hf: Any) -> Anatomy:
@@ -35,6 +37,7 @@ def discover(hf: Any) -> Anatomy:
     blocks_path, blocks = _blocks(hf, config, family)
     dense, mixed, experts = _kinds_of_block(blocks)
     calls = _record(hf, [*_descendants(hf, blocks, {b for b in (dense, mixed) if b is not None})])
+    _refuse_other_residuals(family, calls[blocks[0]].given)
     unembed = hf.get_output_embeddings()
     times = getattr(config, _TIMES, None)
     found = _sub_blocks(blocks[0], calls, 1.0 if times is None else float(times))
@@ -51,7 +54,7 @@ def discover(hf: Any) -> Anatomy:
         unembed=names[unembed],
         attn=attn,
         mlp=mlp,
-        heads=_projection(blocks[0], attn, calls),
+        heads=_heads(blocks, attn, calls, config),
         neurons=neurons,
         experts=experts if mlp and (dense is None or neurons) else None,
         shared=mixed and experts and shared_path(mixed, experts, config.hidden_size),
@@ -84,9 +87,31 @@ def _blocks(hf: Any, config: Any, family: str) -> tuple[str, list[nn.Module]]:
     return sized[0]
 
 
+def _refuse_other_residuals(family: str, given: Tensor | None) -> None:
+    if given is not None and given.dim() != 3:
+        raise AnatomyError(
+            f"{family}: its blocks take states of the shape {list(given.shape)} for one prompt of"
+            " six tokens: several residual streams that they mix (as Gemma 3n's AltUp does), where"
+            " the grid of twinlens has one state for each layer and token"
+        )
+
+
 def _everywhere(path: str | None, blocks: list[nn.Module]) -> bool:
     """Whether every block has such a module: kinds of attention may alternate."""
     return path is not None and all(_has(block, path) for block in blocks)
+
+
+def _heads(
+    blocks: list[nn.Module], attn: str | None, calls: dict[nn.Module, _Call], config: Any
+) -> str | None:
+    """The projection that takes the heads' outputs, where every block has it and as many heads:
+    linear attention, in turn with the other, may have another number."""
+    path = _projection(blocks[0], attn, calls)
+    if path is None or not _everywhere(path, blocks):
+        return None
+    holders = [block.get_submodule(path.rpartition(".")[0]) for block in blocks]
+    told = {getattr(holder, name, None) for holder in holders for name in _N_HEADS}
+    return path if told <= {None, config.num_attention_heads} else None
 
 
 def _has(block: nn.Module, path: str) -> bool:

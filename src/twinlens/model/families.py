@@ -70,6 +70,13 @@ _ROWS = (
     replace(_POST_NORMED, family="olmo2"),
     replace(_POST_NORMED, family="gemma2", logit_softcap="final_logit_softcapping"),
     replace(_POST_NORMED, family="gemma3_text", logit_softcap="final_logit_softcapping"),
+    replace(
+        _POST_NORMED,
+        family="gemma4_text",
+        logit_softcap="final_logit_softcapping",
+        adds_up=False,  # a number of its own multiplies what each block gives
+        no_neurons_if="enable_moe_block",
+    ),
 )
 
 FAMILIES: dict[str, Anatomy] = {row.family: row for row in _ROWS}

@@ -10,6 +10,19 @@ _STATE = ("state_size", "ssm_state_size", "mamba_d_state", "attention_hidden_siz
 """Fields by which a configuration without attention tells the size of its recurrent state."""
 
 
+_BESIDE = {
+    "hidden_size_per_layer_input": "embeddings of the tokens for each block",
+    "num_mem_blocks": "the embeddings, which enter every shared block",
+    "num_kv_shared_layers": "keys and values that later blocks take from earlier ones",
+}
+
+
+def beside(config: Any) -> str | None:
+    """What a configuration says goes to blocks beside the residual (Gemma 4, Zamba 2), in words."""
+    told = [words for field, words in _BESIDE.items() if getattr(config, field, None)]
+    return ", and ".join(told) or None
+
+
 def refuse_other_kinds(config: Any) -> None:
     """Raise `LoadError` for an encoder-decoder, and for a model without attention."""
     text = config.get_text_config()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from twinlens.model import hamlet
 from twinlens.model.anatomy import Anatomy
 from twinlens.model.discover import discover
 from twinlens.model.families import FAMILIES
-from twinlens.model.kinds import refuse_other_kinds, unwrapped
+from twinlens.model.kinds import beside, refuse_other_kinds, unwrapped
 from twinlens.model.model import Model, find_module
 from twinlens.model.unused import refuse_unused
 from twinlens.paths import expanded
@@ -107,11 +108,11 @@ def find_anatomy(hf: Any) -> Anatomy:
     """The family's row where the model has its parts, else what its structure shows."""
     config = hf.config.get_text_config()
     row = FAMILIES.get(config.model_type)
-    if row is not None and all(
-        find_module(hf, path) is not None for path in (row.embed, row.blocks, row.unembed)
-    ):
-        return row.for_config(config)
-    return discover(hf)
+    rows = () if row is None else (row, row.below("model.language_model"))
+    for row in rows:
+        if all(find_module(hf, path) is not None for path in (row.embed, row.blocks, row.unembed)):
+            return replace(row.for_config(config), beside=beside(config))
+    return replace(discover(hf), beside=beside(config))
 
 
 def _from_files(

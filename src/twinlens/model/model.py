@@ -199,7 +199,13 @@ class Model:
 
     @cached_property
     def last_logits_only(self) -> dict[str, int]:
-        """Arguments by which the model unembeds only the last token, where it can."""
+        """Arguments by which the model unembeds only the last token, where it can.
+
+        With these, one whose last blocks take keys and values of earlier ones (Gemma 4) would run
+        them on that token alone, and there would be no states to read.
+        """
+        if getattr(self.config, "num_kv_shared_layers", None):
+            return {}
         names = inspect.signature(self.hf.forward).parameters
         return {"logits_to_keep": 1} if "logits_to_keep" in names else {}
 

@@ -91,15 +91,14 @@ class Engines:
         """Whether the cell changes nothing at the last token, and needs no run; with `differing`,
         in those samples that differ there alone."""
         differing = self.differing if differing is None else differing
-        first, last = min(differing), int(self.base.ids.shape[1]) - 1
+        return all(self._changes_nothing(state, differing) for state in cell)
 
-        def changes_nothing(state: State) -> bool:
-            site, token, _ = state
-            if token < first or (site.kind == "embed" and token not in differing):
-                return True
-            return site.layer == self.model.n_layers - 1 and site.kind != "embed" and token < last
-
-        return all(changes_nothing(state) for state in cell)
+    def _changes_nothing(self, state: State, differing: Collection[int]) -> bool:
+        site, token, _ = state
+        if token < min(differing) or (site.kind == "embed" and token not in differing):
+            return True
+        last = int(self.base.ids.shape[1]) - 1
+        return site.layer == self.model.n_layers - 1 and site.kind != "embed" and token < last
 
     def _by_hooks(self, cells: Sequence[Cell], numbers: Sequence[int], score: Score) -> Done:
         done = 0

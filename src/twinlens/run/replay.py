@@ -73,6 +73,11 @@ def replay(
         yield from in_batches(ordered, size, run, smaller)
 
 
+def _is_empty(value: Any) -> bool:
+    """Whether it is a store for later blocks into which none put anything."""
+    return isinstance(value, Mapping) and not value
+
+
 class _Known(NamedTuple):
     """What the batches of a group share: their tokens, and the base run's values there."""
 
@@ -249,7 +254,7 @@ class _Batch:
                 sliced[name] = made if isinstance(value, tuple) else made[0]
             elif name in _PER_KEY and isinstance(value, Tensor):
                 sliced[name] = self._bias(name, value, len(residual))
-            elif value is None or isinstance(value, bool | int | float | str):
+            elif value is None or isinstance(value, bool | int | float | str) or _is_empty(value):
                 sliced[name] = value
             else:
                 raise ReplayError(

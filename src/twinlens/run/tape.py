@@ -59,7 +59,7 @@ def record(model: Model, inputs: Inputs, *, batch_tokens: int) -> Tape:
                 last_logits(model, inputs, list(rows), {})
             except (TypeError, AttributeError) as error:
                 raise ReplayError(
-                    f"{model.name}: keys and values cannot be read: {error}"
+                    f"{model.name}: keys and values do not tell all: {error}"
                 ) from error
         parts.append(recorder)
 
@@ -142,6 +142,12 @@ class Cache:
         self, update: Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]], before: int = 0
     ) -> None:
         self._update, self._before = update, before
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"a block asks its cache for more than keys and values ({name!r}), as one does that"
+            " keeps a state of its own from token to token"
+        )
 
     def get_seq_length(self, *_: Any) -> int:
         """How many tokens were read before."""

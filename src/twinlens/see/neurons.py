@@ -123,7 +123,7 @@ def _work(
     """Both runs, and what restores units in one of them."""
     sites = [s for k in dict.fromkeys((kind_of(basis), "mlp")) for s in model.sites(k)]
     runs = run_both(model, question, corrupted, sites, batch_tokens)
-    notes = warnings_of(question, runs)
+    notes = warnings_of(model, question, runs)
     if model.precision in (torch.float16, torch.bfloat16):
         kind = "quantised" if model.is_quantised else model.dtype
         notes.append(_HALF.format(dtype=kind))

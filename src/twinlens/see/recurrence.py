@@ -169,7 +169,7 @@ def _story(
         | asked.corrupted.settings
         | {"word": found.word, "part": found.part, "controls": len(found.controls)},
         provenance=provenance(asked.model),
-        notes=(*warnings_of(question, runs), *engine_note),
+        notes=(*warnings_of(asked.model, question, runs), *engine_note),
         word=found.word,
         metric=question.metric,
         focus=question.focus,

@@ -123,11 +123,16 @@ def _scorer(question: Question, answer: int, clean: Float[Tensor, " vocab"]) -> 
     return scorers[question.metric]
 
 
-def warnings_of(question: Question, runs: Runs) -> list[str]:
+def warnings_of(model: Model, question: Question, runs: Runs) -> list[str]:
     """What a reader must know before trusting the picture."""
     clean = float(runs.clean.logits.softmax(-1)[0, runs.answer])
     corrupted = float(runs.corrupted.logits.softmax(-1)[:, runs.answer].mean())
     notes = []
+    if model.anatomy.beside is not None:
+        notes.append(
+            f"the blocks of {model.anatomy.family} also take {model.anatomy.beside}: what goes that"
+            " way is in no cell, so that a whole row of states does not carry the whole answer"
+        )
     if runs.answer != runs.top:
         top = float(runs.clean.logits.softmax(-1)[0, runs.top])
         notes.append(

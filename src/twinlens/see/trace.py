@@ -130,7 +130,7 @@ def traces(
     for one, its_runs, found in zip(asked, runs, scores, strict=True):
         samples = _in_place(model, one.question, its_runs, found)
         refuse_not_a_number(model, its_runs, samples)
-        its_notes = [*warnings_of(one.question, its_runs), *notes]
+        its_notes = [*warnings_of(model, one.question, its_runs), *notes]
         made.append(_result(model, *one, its_runs, engines.used, samples, its_notes))
     return made
 
