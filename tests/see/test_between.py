@@ -124,6 +124,16 @@ def test_a_norm_behind_the_sum_is_passed_alone_and_told_by_name(model):
 
 
 @pytest.mark.parametrize("model", ["laguna"], indirect=True)
+def test_what_silenced_weights_do_not_show_is_asked_again(model):
+    shared = ",".join(f"1.S.N{n}" for n in range(model.experts(1).units.shared))
+    for silenced, times in (("1.MLP", 1.0), (shared, 2.5)):
+        with tl.changed(model, tl.Silence(silenced)):
+            assert between(model, 1, 5).times == times
+    assert "between" not in model._memo or 1 not in model._memo["between"]
+    assert between(model, 1, 5).times == 2.5
+
+
+@pytest.mark.parametrize("model", ["laguna"], indirect=True)
 def test_half_precision_shows_the_same_constant(model):
     half = tl.load(model.hf.to(torch.bfloat16), tokenizer=model.tokenizer, anatomy=model.anatomy)
     assert [between(half, 1, unit).times for unit in _routed_and_shared(half)] == [2.5, 1.0]

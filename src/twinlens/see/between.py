@@ -50,10 +50,11 @@ def between(model: Model, layer: int, neuron: int) -> Between:
     mixture = model.experts(layer)
     if mixture is None:
         return Between()
-    found: dict[int, tuple[Between, ...]] = model._memo.setdefault("between", {})
-    if layer not in found:
-        found[layer] = _found(model, layer, mixture)
-    return found[layer][int(neuron >= mixture.units.routed)]
+    known: dict[int, tuple[Between | None, ...]] = model._memo.setdefault("between", {})
+    found = known.get(layer) or _found(model, layer, mixture)
+    if None not in found:  # else weights are silenced, perhaps for a while
+        known[layer] = found
+    return found[int(neuron >= mixture.units.routed)] or Between()
 
 
 class _Seen:
@@ -70,8 +71,8 @@ def _in_rows(value: Any, rows: int) -> Tensor | None:
     return value.detach().reshape(rows, _TOKENS, -1).double()
 
 
-def _found(model: Model, layer: int, mixture: Mixture) -> tuple[Between, ...]:
-    """For the experts and for the shared ones."""
+def _found(model: Model, layer: int, mixture: Mixture) -> tuple[Between | None, ...]:
+    """For the experts and for the shared ones; None for those that write nothing."""
     seen, more = _changed(model, layer, mixture)
     expected = [mixture.written(more[0, :, : mixture.units.routed])]
     if mixture.shared is not None:
@@ -81,6 +82,8 @@ def _found(model: Model, layer: int, mixture: Mixture) -> tuple[Between, ...]:
         expected.append(both[1] - both[0])
     return tuple(
         _told(model, seen, row, one.double(), ("the experts", "the shared experts")[row - 1])
+        if bool(one.any())
+        else None
         for row, one in enumerate(expected, 1)
     )
 
