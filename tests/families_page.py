@@ -27,10 +27,11 @@ _HEAD = """# Families
 Every row is a tiny model of random weights, of a configuration with the traits that are told
 here, in which a test run found what the row says. In each of them the last row of the lens is the
 model's own logits; a trace by the engine of `auto` is that of whole passes with hooks; the one
-corrupted state put back brings the whole answer back; a block and a neuron put back, and a neuron,
-a head, an attention or an MLP silenced, have the effect that hooks or zeroed weights written by
-hand have. In every layer the largest effect compared is at least a hundred times the difference
-allowed. Numbers below are those of the tiny model. Written by
+corrupted state put back brings the whole answer back, unless more than the residual enters the
+blocks, which a note then tells; a block and a neuron put back, and a neuron, a head, an attention
+or an MLP silenced, have the effect that hooks or zeroed weights written by hand have. In every
+layer the largest effect compared is at least a hundred times the difference allowed: 1e-3 and 1e-5
+in logits. Numbers below are those of the tiny model. Written by
 `pytest tests/model/test_families.py --write-families`; each run compares it with what it finds.
 
 `attn`, `mlp`: what each sub-block adds is found; in hybrids `attn` is whatever mixes tokens.

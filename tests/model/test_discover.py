@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import numpy as np
+from transformers import AutoConfig, AutoModelForCausalLM
 
 import twinlens as tl
 from tests.conftest import STORY
+from tests.families_ import TABLE
 from twinlens.model.discover import discover
 from twinlens.model.model import Model
 
@@ -20,6 +22,25 @@ def test_structure_shows_what_the_table_says(family):
     assert np.allclose(
         tl.logit_lens(again, STORY).logits, tl.logit_lens(family, STORY).logits, atol=1e-5
     )
+
+
+def test_a_decoder_beside_towers_of_images_is_found_by_its_row(tokenizer):
+    """As checkpoints of Gemma 4 are loaded; without its row the sub-blocks would not be found."""
+    text = {k: v for k, v in TABLE["gemma4_text"].settings.items() if v is not None}
+    hf = AutoModelForCausalLM.from_config(
+        AutoConfig.for_model(
+            "gemma4",
+            text_config=text | {"vocab_size": len(tokenizer), "pad_token_id": 0},
+            vision_config={"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2},
+            audio_config=None,
+        )
+    )
+    model = tl.load(hf, tokenizer=tokenizer)
+    assert type(hf).__name__ == "Gemma4ForConditionalGeneration"
+    assert model.anatomy.blocks == "model.language_model.layers"
+    assert model.anatomy.has("mlp")
+    assert model.anatomy.has("attn")
+    assert tl.check(model).passed
 
 
 def _exists(model: Model, path: str) -> bool:

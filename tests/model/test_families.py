@@ -13,7 +13,6 @@ import pytest
 import torch
 
 import twinlens as tl
-from tests.conftest import STORY
 from tests.families_ import TABLE
 from tests.families_page import PAGE, Engine, page, refusals, row_of
 from tests.hybrids_ import HOOKED
@@ -49,8 +48,8 @@ def _ids(model, text=PROMPT):
 def test_the_lens_ends_with_the_models_own_logits(model):
     report = checked(model)
     assert report.passed, report.failed()
-    lens = tl.logit_lens(model, STORY, top_k=model.n_vocab)
-    own = logits_of(model.hf, _ids(model, STORY)).double().numpy()
+    lens = tl.logit_lens(model, PROMPT, top_k=model.n_vocab)
+    own = logits_of(model.hf, _ids(model)).double().numpy()
     found = np.empty_like(lens.top_logits[-2:], dtype=float)
     np.put_along_axis(found, lens.top_ids[-2:], lens.top_logits[-2:], axis=-1)
     np.testing.assert_allclose(found[-1], own, atol=1e-4, rtol=1e-4)

@@ -17,8 +17,10 @@ def fresh(tokenizer) -> tl.Model:
     return tl.load(random_model("llama", tokenizer), tokenizer=tokenizer)
 
 
-@pytest.mark.parametrize("kind", ["block", "mlp", "attn", "head"])
-@pytest.mark.parametrize("direction", ["denoise", "noise"])
+@pytest.mark.parametrize(
+    ("kind", "direction"),
+    [("block", "noise"), ("mlp", "denoise"), ("attn", "noise"), ("head", "denoise")],
+)
 def test_both_engines_give_the_same_trace(family, kind, direction):
     given = {"kind": kind, "direction": direction, "corruption": tl.Noise(samples=2), "window": 2}
     hooks, auto = (
