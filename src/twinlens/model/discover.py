@@ -188,7 +188,8 @@ def _sub_blocks(
     whole = calls[block]
     if whole.given is None or whole.made is None:
         return None, None
-    added = (whole.made - whole.given).double() / times
+    made, given = whole.made.double(), whole.given.double()
+    added = (made - given) / times
     outputs = {
         name: call.made.double().reshape(added.shape)
         for name, module in block.named_modules()
@@ -198,14 +199,17 @@ def _sub_blocks(
         and call.made is not None
         and call.made.numel() == added.numel()
     }
-    tolerance = 1e-3 * float(added.abs().max()) + 1e-6
-    fitting = [
-        (first, second)
-        for first, second in itertools.combinations(outputs, 2)
-        if float((outputs[first] + outputs[second] - added).abs().max()) < tolerance
-    ]
-    if not fitting:
+    # a sum is rounded by its size, which in half precision is more than what is added can show
+    rounding = 2 * torch.finfo(whole.made.dtype).eps * (made.abs() + given.abs()) / times
+    tolerance = 1e-3 * added.abs().max() + 1e-6 + rounding
+    errors: dict[tuple[str, str], float] = {}
+    for first, second in itertools.combinations(outputs, 2):
+        error = (outputs[first] + outputs[second] - added).abs()
+        if bool((error < tolerance).all()):
+            errors[first, second] = float(error.norm())
+    if not errors:
         return None, None
+    fitting = [pair for pair, error in errors.items() if error <= 2 * min(errors.values())]
     # Several names can carry the same value (a wrapper and its last part): take the outermost.
     first, second = min(fitting, key=lambda pair: (sum(n.count(".") for n in pair), pair))
     pair = sorted((first, second), key=lambda name: (_looks_like_mlp(name), name))
