@@ -188,7 +188,7 @@ def test_the_board_is_a_table(tmp_path, capsys):
         (("match", "model", "--recipe", "x", "-o", "new"), "recipes` lists"),
         (("match", "model", "--cost", "-1", "-o", "new"), "--cost -1.0"),
         (("match", "model", "--red-steps", "0", "-o", "new"), "--red-steps 0"),
-        (("match", "model", "-o", "text.jsonl/new"), "is no folder to write"),
+        (("match", "model", "-o", "text.jsonl/new"), "text.jsonl is a file"),
         (("run", "none.toml", "-o", "new"), "none.toml does not exist"),
         (("run", "t.toml", "--limit", "0", "-o", "new"), "--limit 0"),
         (("board", "model"), "is no folder of a tournament"),

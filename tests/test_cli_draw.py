@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,6 +21,11 @@ def test_saved_results_are_drawn_without_the_model(run, tmp_path):
     assert code == 0
     assert "causal trace" in output
     assert (tmp_path / "x.svg").exists()
+    for idle, says in ((("--reduce", "max"), "neurons"), (("--transpose",), "picture")):
+        code, output, messages = run("draw", *kept, *idle)
+        assert (code, output) == (2, "")
+        assert f"{idle[0]} is about" in messages
+        assert says in messages
 
 
 @pytest.mark.parametrize(
@@ -30,11 +36,14 @@ def test_saved_results_are_drawn_without_the_model(run, tmp_path):
     ],
 )
 def test_what_the_system_refuses_is_no_damage_of_what_is_drawn(run, monkeypatch, error, says):
+    def opened(file):
+        return SimpleNamespace(kind_of_result="lens", file=str(file))
+
     def failing(results, *_args):
-        if results == ["b"]:
+        if [result.file for result in results] == ["b"]:
             raise error
 
-    monkeypatch.setattr("twinlens.results.open_result", str)
+    monkeypatch.setattr("twinlens.results.open_result", opened)
     monkeypatch.setattr("twinlens.cli.draw.view_of", failing)
     assert run("draw", "a", "b") == (2, "", says + "\n")
 

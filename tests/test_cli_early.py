@@ -65,6 +65,7 @@ def inside(tmp_path, monkeypatch, tokenizer) -> Path:
     write(tmp_path / "many.jsonl", texts(110))
     write(tmp_path / "one.jsonl", texts(1, 2))
     (tmp_path / "empty.toml").write_text("")
+    (tmp_path / "facts.csv").write_text("prompt,subject\nLily ran to,Lily\n")
     (tmp_path / "copy").mkdir()
     (tmp_path / "copy" / "ledger.jsonl").write_text("{}\n")
 
@@ -84,7 +85,7 @@ def inside(tmp_path, monkeypatch, tokenizer) -> Path:
         ),
         (
             ("scrub", "model", "--text", "many.jsonl", "--gate", "one.jsonl", "-o", "new"),
-            "gate: 1 document is fewer than the 100 that a verdict takes, so that no step",
+            "gate: 1 document is fewer than the 100 that a verdict takes, so that nothing could",
         ),
         (("gate", "model", "model2", "--text", "many.jsonl"), "cannot load the model 'model2'"),
         (("gate", "model", ".", "--text", "many.jsonl"), "no config.json"),
@@ -113,6 +114,16 @@ def inside(tmp_path, monkeypatch, tokenizer) -> Path:
         (
             ("contest", "implant", "-o", "new", "--trigger", "12", "--secret", "12"),
             "--secret 12 stands in the prompt that evokes it",
+        ),
+        (("contest", "clean", "model", "--text", "one.jsonl", "-o", "/proc/x"), "cannot write"),
+        (("edit", "model", "--layer", "1", *FACT, "-o", "/proc/x"), "cannot write /proc/x"),
+        (
+            ("sweep", "facts.csv", "-o", "new", "--corruption", "counterfactual"),
+            "no row of facts.csv has a counterfactual",
+        ),
+        (
+            ("look", TEXT, "-m", "model", "--ablate", "1.MLP", "--ablate-text", "none.txt"),
+            "--ablate-text goes with",
         ),
         (("contest", "tiers", "-q"), "Unknown option: -q; `twinlens contest tiers --help` lists"),
         (("undo", "copy"), "ledger.jsonl is damaged: it has no 'step'"),

@@ -17,6 +17,7 @@ LOOK, CLEAN = ["look", "a text"], ["contest", "clean", "x"]
         (LOOK, "samples=0 must be at least 1", "--samples 0 must be at least 1"),
         (LOOK, "top_k=0 must be", "--top-k 0 must be"),
         (LOOK, "rule='t' is scaled by times_std", "--rule t is scaled by --times-std"),
+        (LOOK, "factor=inf goes with to='zero'", "--ablate-factor inf goes with --ablate-to zero"),
         (LOOK, "focus='a word' is not", "--focus 'a word' is not"),
         (LOOK, "crop=(5, 2) is", "--crop (5, 2) is"),
         (LOOK, "steps=0 is no option of look", "steps=0 is no option of look"),

@@ -127,6 +127,11 @@ class Gate:
             if len(found) < least
         ]
 
+    def refuse_too_few(self) -> None:
+        """Raises `InputError` where a text has fewer documents than any verdict on it takes."""
+        if few := self.too_few():
+            raise InputError(f"{few[0]}, so that nothing could be judged by it; give more")
+
     def _asked(self, model: Model) -> Asked:
         gate, final = (
             {name: passages_of(windows(model, text, self.settings.length))

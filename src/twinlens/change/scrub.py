@@ -36,7 +36,7 @@ from twinlens.change.reference import GateReference
 from twinlens.change.silence import silence
 from twinlens.change.use import use_map
 from twinlens.change.weights import zero_weights
-from twinlens.errors import ChangeError, InputError
+from twinlens.errors import ChangeError
 from twinlens.model.model import Model
 from twinlens.paths import expanded
 from twinlens.results import open_result
@@ -95,18 +95,12 @@ def scrub(
 
     Every proposal is judged against the original, at the next look of the gate; "cannot tell" is
     no pass. Raises `SettingsError` for the recipe, `ChangeError` for a folder that was begun with
-    something else, `InputError` for a gate of so few documents that no step could be kept, and what
-    `use_map`, `recover` and the gate raise.
+    something else, `InputError` for a text of the gate with too few documents for any verdict, and
+    what `use_map`, `recover` and the gate raise.
     """
     made = recipe if isinstance(recipe, Recipe) else recipe_of(recipe)
     begun = _Scrub(model, made, expanded(folder), text, gate, progress)
     return begun.run(told)
-
-
-def refuse_too_few(gate: Gate) -> None:
-    """Raises `InputError` where no step could be kept, whatever it did."""
-    if few := gate.too_few():
-        raise InputError(f"{few[0]}, so that no step could be kept; give more of it")
 
 
 class _Scrub:
@@ -115,7 +109,7 @@ class _Scrub:
     ) -> None:
         self.original, self.recipe, self.folder = model, recipe, folder
         self.text, self.progress = documents(text), progress
-        refuse_too_few(gate)
+        gate.refuse_too_few()
         self.length = min(_LENGTH, model.context or _LENGTH)
         asked: dict[str, Any] = {
             "recipe": recipe.plain(), "original": model.weights_hash(),

@@ -19,7 +19,7 @@ from twinlens.cli.contest_options import (
     secret_of,
 )
 from twinlens.cli.options import ModelOptions, Whole
-from twinlens.cli.refusing import refuse_bad_text
+from twinlens.cli.refusing import refuse_bad_folder, refuse_bad_text, refuse_taken_folder
 
 Output = Annotated[Path, Parameter(name=("--output", "-o"))]
 Json = Annotated[bool, Parameter(negative="")]
@@ -73,6 +73,7 @@ def implant(
     from twinlens.contest.tiers import TIERS
 
     known("--tier", tier, TIERS)
+    refuse_bad_folder(output)
     refuse_bad_text(text)
     loaded = load_model(model, load or ModelOptions(), quiet=json or quiet)
     from twinlens.contest.match import red_plays
@@ -135,6 +136,7 @@ def clean(
 
     known("--recipe", options.recipe, RECIPES)
     budget = budget_of(options, steps, seed)
+    refuse_taken_folder(output)
     refuse_bad_text(text)
     loaded = load_model(model, load or ModelOptions(), quiet=still)
     from twinlens.contest.match import blue_plays

@@ -19,7 +19,7 @@ from twinlens.cli.contest_options import (
     secret_of,
 )
 from twinlens.cli.options import ModelOptions, Whole
-from twinlens.cli.refusing import refuse_bad_text
+from twinlens.cli.refusing import refuse_bad_folder, refuse_bad_text
 from twinlens.errors import InputError
 from twinlens.paths import expanded
 
@@ -80,6 +80,7 @@ def match(
     from twinlens.contest.tiers import TIERS
 
     known("--tier", tier, TIERS)
+    refuse_bad_folder(output)
     known("--recipe", options.recipe, RECIPES)
     if red_steps < 1:
         raise InputError(f"--red-steps {red_steps} must be at least 1")

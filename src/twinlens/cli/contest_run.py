@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from twinlens.cli.common import number, print_json, print_notes, table_of_numbers
 from twinlens.cli.contest import Json, Output, Quiet, contest_app
 from twinlens.cli.options import ModelOptions, Whole
+from twinlens.cli.refusing import refuse_bad_folder
 from twinlens.cli.workers import WorkerOptions, able
 from twinlens.errors import InputError
 from twinlens.paths import expanded
@@ -56,6 +57,7 @@ def run(
 
     if limit is not None and limit < 1:
         raise InputError(f"--limit {limit} must be at least 1")
+    refuse_bad_folder(output)
     from twinlens.contest.board import leaderboard
     from twinlens.contest.tournament import run_tournament, tournament_of
 

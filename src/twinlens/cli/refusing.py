@@ -44,10 +44,7 @@ def refuse_bad_file(path: Path) -> None:
         raise ResultFileError(f"cannot write {path}: the folder {path.parent} does not exist")
     if path.is_dir():
         raise ResultFileError(f"cannot write {path}: it is a folder")
-    try:
-        tempfile.TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        raise ResultFileError(f"cannot write {path}: {error.strerror or error}") from error
+    _refuse_unwritable(path, path.parent)
 
 
 def refuse_bad_result(path: Path, what: str) -> None:
@@ -61,9 +58,23 @@ def refuse_taken_folder(path: Path) -> None:
     """Is there no such folder yet, or nothing in it, and could one be made?"""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"--output {str(path)!r} is there already; give a new folder")
+    refuse_bad_folder(path)
+
+
+def refuse_bad_folder(path: Path) -> None:
+    """Is there such a folder, or could one be made, and could files be written there?"""
     there = next(one for one in (path, *expanded(path).absolute().parents) if one.exists())
     if not there.is_dir():
         raise InputError(f"cannot make the folder {path}: {there} is a file")
+    _refuse_unwritable(path, there)
+
+
+def _refuse_unwritable(path: Path, folder: Path) -> None:
+    """The system is asked: permissions alone do not tell."""
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ResultFileError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def refuse_bad_text(text: str) -> None:

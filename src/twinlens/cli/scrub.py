@@ -119,8 +119,7 @@ def _gate(
             named, margin, final=last or None, chosen_on={"--text": text},
             shared="drop" if drop else "refuse",
         )  # fmt: skip
-    if few := made.too_few():  # before anything is loaded
-        raise InputError(f"{few[0]}, so that no step could be kept; give more of it")
+    made.refuse_too_few()  # before anything is loaded
     return made
 
 

@@ -104,6 +104,8 @@ def sweep(
     Folder(expanded(output)).refuse_other()  # without torch, which noise brings
     options = _checked(asked or SweepOptions(), noise or NoiseOptions())
     read = read_facts(facts, strict=strict)
+    if asked is not None and asked.corruption == "counterfactual":
+        _refuse_no_other(read)
     if not (quiet or json):
         _tell_rejected(read, output)
     worked = able(model, load or ModelOptions(), workers or WorkerOptions(), quiet=quiet or json)
@@ -150,6 +152,14 @@ def _refuse_idle(asked: SweepOptions, measures: tuple[str, ...]) -> None:
         if measure not in measures and getattr(asked, name) != getattr(SweepOptions, name):
             option = "--" + name.replace("_", "-")
             raise InputError(f"{option} is about --measure {measure}, which is not asked for")
+
+
+def _refuse_no_other(facts: Facts) -> None:
+    if not any(fact.counterfactual for fact in facts.facts):
+        raise InputError(
+            f"--corruption counterfactual: no row of {facts.name} has a counterfactual; leave it"
+            " out for noise"
+        )
 
 
 def _names(option: str, text: str, choices: tuple[str, ...]) -> tuple[str, ...]:

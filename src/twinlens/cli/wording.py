@@ -33,8 +33,9 @@ def named_as_typed(error: TwinlensError, app: App, tokens: Sequence[str]) -> str
 
     def typed(found: re.Match[str]) -> str:
         name, is_set = found[1], "=" in found[0]
-        option = "--" + name.replace("_", "-")
-        if option not in options or not (is_set or "_" in name):
+        dashed = name.replace("_", "-")
+        option = next((o for o in (f"--{dashed}", f"--ablate-{dashed}") if o in options), None)
+        if option is None or not (is_set or "_" in name):
             return found[0]
         return f"{option} {found['word'] or ''}" if is_set else option
 
