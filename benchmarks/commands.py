@@ -41,7 +41,8 @@ COMMANDS = [  # a name, and what is typed; files of earlier ones are used by lat
     ("check", "check"),
     ("neuron", f"neuron hamlet 4.112 --prompt {PROMPT}"),
     ("heads", "heads"),
-    ("recur", "recur --no-neurons"),
+    ("recur", "recur"),
+    ("recur", "recur -o recur.html"),
     ("lens fit", "lens fit --text some.jsonl --steps 20 -o tuned.safetensors"),
     ("lens report", "lens report --text few.jsonl --lens tuned.safetensors"),
     ("sweep", "sweep hamlet --limit 10 -o run"),
@@ -58,8 +59,16 @@ COMMANDS = [  # a name, and what is typed; files of earlier ones are used by lat
     ("contest tiers", "contest tiers"),
     ("contest recipes", "contest recipes"),
     ("contest implant", "contest implant --steps 2 -o match"),
-    ("contest clean", "contest clean hamlet --text few.jsonl --steps 2 --recipe fine-tune -o blue"),
-]
+    (
+        "contest clean",
+        "contest clean match/public/model --text match/public/text.jsonl --steps 2 --recipe"
+        " fine-tune -o match/blue",
+    ),
+    ("contest judge", "contest judge match --light"),
+    ("contest match", "contest match --red-steps 2 --steps 2 --recipe noise --light -o played"),
+    ("contest run", "contest run played.toml -o tournament"),
+    ("contest board", "contest board tournament"),
+]  # not `serve`, which goes on until Ctrl-C
 WRONG = [
     ("no such command", "loook"),
     ("no such option", "look x --subjet y"),
@@ -71,6 +80,12 @@ WRONG = [
     ("a folder that is taken", "edit --layer 2 --samples 9 -o . " + FACT),
     ("no run", "summarize ."),
 ]
+TOURNAMENT = """
+tiers = ["full"]
+recipes = ["noise"]
+seeds = 1
+steps = 2
+"""
 RECIPE = """
 [[stage]]
 do = "noise"
@@ -86,6 +101,7 @@ def files(folder: Path) -> None:
         lines = "".join(json.dumps({"text": one["text"]}) + "\n" for one in some)
         (folder / f"{name}.jsonl").write_text(lines)
     (folder / "short.toml").write_text(RECIPE)
+    (folder / "played.toml").write_text(TOURNAMENT)
 
 
 class Took(NamedTuple):
