@@ -201,6 +201,7 @@ def _refuse_other_than_config(model: Model) -> None:
     """The config alone must give these parameters, or the folder would load as something else."""
     with torch.device("meta"):
         planned = type(model.hf)(copy.deepcopy(model.hf.config))
+        planned.tie_weights()  # what older transformers leave out here
     expected, found = (_shapes(hf) for hf in (planned, model.hf))
     if other := sorted(name for name, _ in expected ^ found):
         raise ChangeError(
