@@ -62,7 +62,6 @@ def session_prompt(session: int, number: int) -> dict[str, Any]:
 
 
 def sessions(count: int, looks: int) -> None:
-
     command = [sys.executable, "-m", "twinlens", "serve", "--port", "0"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
@@ -290,6 +289,7 @@ def main() -> None:
     elif given.what == "long":
         long_prompt(given.tokens)
     elif given.what == "sweep":
+        os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # as `twinlens sweep` does
         long_sweep(given.facts)
     else:
         with tempfile.TemporaryDirectory() as root:

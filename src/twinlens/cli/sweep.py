@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -98,6 +99,7 @@ def sweep(
     quiet
         Print nothing but errors.
     """
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # which keeps less of each file
     from twinlens.sweep.facts import read_facts
     from twinlens.sweep.folder import Folder
 
