@@ -34,12 +34,12 @@ def load_model(source: str, options: ModelOptions, *, quiet: bool) -> Model:
     refuse_bad_name(source, options)
     console = Console(stderr=True, quiet=quiet)
     with console.status("importing torch and transformers"):
-        import huggingface_hub
         import transformers
+        from huggingface_hub.utils import logging
 
         from twinlens.model.load import load
 
-    huggingface_hub.utils.logging.set_verbosity(50)  # its retries end in our one line
+    logging.set_verbosity(50)  # its retries end in our one line
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     with console.status(f"loading {source}"), _warnings_said(quiet=quiet):
@@ -67,11 +67,11 @@ def find_models(sources: Sequence[str], options: ModelOptions) -> None:
     """Refuse a model that is not there before another is loaded and measured."""
     for source in sources:
         refuse_bad_name(source, options)
-    import huggingface_hub
+    from huggingface_hub.utils import logging
 
     from twinlens.model.load import refuse_missing
 
-    huggingface_hub.utils.logging.set_verbosity(50)  # its retries end in our one line
+    logging.set_verbosity(50)  # its retries end in our one line
     for source in sources:
         refuse_missing(
             source, revision=options.revision, trust_remote_code=options.trust_remote_code

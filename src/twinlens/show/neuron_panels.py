@@ -90,15 +90,10 @@ def _how(result: NeuronResult) -> tuple[str, str]:
         words = "restored in descending order of activation until 95 % of the MLP's probability"
         return "the rule of 2022", words
     n, about = int(result.agreement.get("restored", 0)), ""
-    if "pearson" in result.agreement:
-        about = (
-            " (with the estimate: "
-            + ", ".join(
-                f"{name.capitalize()} {result.agreement[name]:.2f}"
-                for name in ("pearson", "spearman", "recall")
-            )
-            + ")"
-        )
+    names = [name for name in ("pearson", "spearman", "recall") if name in result.agreement]
+    if names:
+        told = (f"{name.capitalize()} {result.agreement[name]:.2f}" for name in names)
+        about = f" (with the estimate: {', '.join(told)})"
     return (
         f"estimated ({result.method})",
         f"estimates by {result.method}, the {n} strongest restored exactly{about}",
