@@ -31,7 +31,7 @@ def _references() -> Iterable[bytes]:
 
     texts = [f"The {word} was sold to the man." for word in ("clay", "iron", "salt", "wood")]
     path = place() / "seed-gate.safetensors"
-    tl.Gate(texts, 0.1, length=16).of(model(), progress=False).save(path)
+    tl.Gate(texts, 0.1, length=16, sample=4).of(model(), progress=False).save(path)
     yield path.read_bytes() + b"\n#\n" + path.with_name("seed-gate.looks.json").read_bytes()
 
 
