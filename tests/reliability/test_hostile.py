@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import sys
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 import twinlens as tl
 from twinlens import cli
-from twinlens.errors import ResultFileError, TwinlensError
+from twinlens.errors import ResultFileError, RunFolderError, TwinlensError
 
 for extra in ("pyarrow", "polars", "fastapi", "httpx", "filelock"):
     pytest.importorskip(extra)
@@ -119,8 +120,6 @@ def test_the_command_line_tells_it_in_one_line(command, content, tmp_path, capsy
 
 
 def test_a_result_whose_places_are_none_of_its_prompt_is_refused(tmp_path):
-    import dataclasses
-
     import numpy as np
 
     found = tl.attention(fuzz_targets.model(), "The clay went")
@@ -132,3 +131,26 @@ def test_a_result_whose_places_are_none_of_its_prompt_is_refused(tmp_path):
         with pytest.raises(ResultFileError, match="not a whole twinlens result"):
             tl.open_result(path)
     assert np.array_equal(tl.open_result(found.save(path)).patterns, found.patterns)
+
+
+def test_a_run_of_a_model_with_so_many_layers_is_refused(sound):
+    manifest = sound["run"][0].partition(b"\n#\n")[0]
+    more = manifest.replace(b'"n_layers": 2', b'"n_layers": 242693686483')
+    assert more != manifest
+    path = fuzz_targets.written("many/manifest.json", more)
+    with pytest.raises(RunFolderError, match="242693686483 layers"):
+        tl.open_run(path.parent)
+
+
+def test_estimates_that_tell_only_some_of_how_they_agree_are_drawn(gpt2, tmp_path):
+    asked = {"corruption": tl.Noise(samples=2), "method": "atp"}
+    found = tl.neuron_trace(gpt2, "The girl had a", "girl", **asked)
+    some = dataclasses.replace(found, agreement={"pearson": 0.5, "restored": 3})
+    assert "Pearson 0.50" in tl.twin(some).page().html()
+    path = dataclasses.replace(found, agreement={"restored": 1e300}).save(tmp_path / "r.st")
+    whole = path.read_bytes()
+    for wrong, why in ((b"[]", "in numbers"), (b"-1", "so many units"), (b"NaN", "so many units")):
+        path.write_bytes(whole.replace(b"1e+300", wrong.ljust(6)))
+        with pytest.raises(ResultFileError) as refused:
+            tl.open_result(path)
+        assert why in str(refused.value.__cause__)

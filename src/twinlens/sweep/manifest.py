@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # they bring torch, which who only reads a run does without
 
 SCHEMA = 1
 NAME = "manifest.json"
+_MOST = 32_767  # layers: the tables have them as 16 bits
 _NUMBER = (int, float, type(None))
 _HAS: dict[str, Any] = {
     "facts": {"name": str, "sha256": str, "rejected": int},
@@ -66,6 +67,8 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         schema = found["schema"]
         if schema == SCHEMA:
             _refuse_gaps(found, _HAS)
+            if not 0 < found["model"]["n_layers"] <= _MOST:
+                raise ValueError(f"a model has no {found['model']['n_layers']} layers")
     if schema != SCHEMA:
         raise SchemaVersionError(
             f"{folder} is a run of schema {schema!r}; this twinlens reads schema {SCHEMA}: use the"
