@@ -41,8 +41,8 @@ def token(text: str, option: str) -> str | int:
 
 def span(text: str, option: str) -> tuple[int, int]:
     """START:STOP."""
-    start, colon, stop = text.partition(":")
-    if not (colon and _is_number(start.strip()) and _is_number(stop.strip())):
+    start, colon, stop = map(str.strip, text.partition(":"))
+    if not (colon and _is_number(start) and _is_number(stop)):
         raise InputError(f"{option} {text!r} is no span of tokens; expected START:STOP, e.g. 3:5")
     return int(start), int(stop)
 

@@ -138,8 +138,6 @@ class NeuronResult(RestoredResult):
         for numbers, stop in ((self.named, most), (self.kept, self.n_units)):
             if ((numbers < 0) | (numbers >= stop)).any():
                 raise ValueError("a unit is in no block")
-        if not all(isinstance(value, float | int) for value in self.agreement.values()):
-            raise TypeError("how estimates agree is not told in numbers")
         if not 0 <= self.agreement.get("restored", 0) < np.inf:
             raise ValueError("so many units cannot have been restored")
         _ = self.numbering, self.widths
