@@ -13,7 +13,7 @@ import torch
 import twinlens as tl
 from tests.conftest import STORY, random_model, saved_model
 from twinlens.errors import AnatomyError, LoadError, PromptError
-from twinlens.model.load import find_anatomy
+from twinlens.model.load import find_anatomy, refuse_missing
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +35,10 @@ def test_a_directory_and_the_same_model_in_memory_are_alike(saved, tokenizer):
     assert tl.load(str(saved)).name == "tiny"
 
 
-def test_a_hub_id_is_read_through_transformers(saved, tmp_path, monkeypatch):
-    """The hub's cache as a download leaves it: the same path of code, no network."""
-    commit = "0123456789abcdef0123456789abcdef01234567"
-    repo = tmp_path / "models--someone--tiny"
-    shutil.copytree(saved, repo / "snapshots" / commit)
+def _downloaded(folder, cache, commit, monkeypatch):
+    """`folder` as someone/tiny in the cache of the hub."""
+    repo = cache / "models--someone--tiny"
+    shutil.copytree(folder, repo / "snapshots" / commit)
     (repo / "refs").mkdir()
     (repo / "refs" / "main").write_text(commit)
     import huggingface_hub.constants as constants
@@ -48,7 +47,22 @@ def test_a_hub_id_is_read_through_transformers(saved, tmp_path, monkeypatch):
     for module in (constants, hub):
         for name in ("HF_HUB_CACHE", "TRANSFORMERS_CACHE"):
             if hasattr(module, name):
-                monkeypatch.setattr(module, name, str(tmp_path))
+                monkeypatch.setattr(module, name, str(cache))
+
+
+def test_an_adapter_of_the_hub_is_there_without_a_configuration(tmp_path, monkeypatch):
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "adapter_config.json").write_text("{}")
+    _downloaded(tmp_path / "saved", tmp_path / "cache", "0123456789abcdef", monkeypatch)
+    refuse_missing("someone/tiny")
+    with pytest.raises(LoadError, match="someone/other"):
+        refuse_missing("someone/other")
+
+
+def test_a_hub_id_is_read_through_transformers(saved, tmp_path, monkeypatch):
+    """The hub's cache as a download leaves it: the same path of code, no network."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    _downloaded(saved, tmp_path, commit, monkeypatch)
     model = tl.load("someone/tiny")
     assert model.name == "someone/tiny"
     assert model.weights_hash() == tl.load(saved).weights_hash()
@@ -113,10 +127,12 @@ def test_a_checkpoint_with_more_blocks_than_its_config_is_refused(saved, tmp_pat
     folder = _with_weights(_copy(saved, tmp_path), [], num_hidden_layers=2, layer_types=None)
     with pytest.raises(LoadError, match=r"has 3 blocks .*says 2: .* number there to 3"):
         tl.load(folder)
-    _with_weights(folder, [], num_nextn_predict_layers=1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert tl.load(folder).n_layers == 2, "that block guesses ahead, and is no part of it"
+    for told in ("num_nextn_predict_layers", "num_mtp_modules"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            model = tl.load(_with_weights(folder, [], **{told: 1}))
+        assert model.n_layers == 2, "that block guesses ahead, and is no part of it"
+        _with_weights(folder, [], **{told: 0})
 
 
 def test_weights_without_a_place_are_told_and_old_masks_are_none(saved, tmp_path):

@@ -16,10 +16,12 @@ from cyclopts import (
 
 from twinlens.errors import FactsError, SettingsError, TwinlensError
 
-_CALL = re.compile(r"(tl\.\w+\([^)]*\))")  # what is told of Python stays as it is
-_NAMED = re.compile(
-    r"""(?<![\w.'"/-])([a-z][a-z_]*)(?![\w./'"-])(?:=(?:'(?P<word>[\w.+:-]+)'(?!\w))?)?"""
+_QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+_SAID = re.compile(  # what is told of Python, and what stands in quotes, stays as it is
+    rf"""tl\.\w+\([^)]*\)|(?<![\w=])(?:{_QUOTED})(?!\w)"""
+    rf"""|(?<![\w.'"/-])(?P<name>[a-z][a-z_]*)(?![\w./'"-])(?P<set>=(?P<value>{_QUOTED})?)?"""
 )
+_WORD = re.compile(r"'([\w.+:-]+)'")  # a value that needs no quotes
 
 
 def named_as_typed(error: TwinlensError, app: App, tokens: Sequence[str]) -> str:
@@ -32,15 +34,15 @@ def named_as_typed(error: TwinlensError, app: App, tokens: Sequence[str]) -> str
     options = _options(app, tokens)
 
     def typed(found: re.Match[str]) -> str:
-        name, is_set = found[1], "=" in found[0]
+        name, is_set = found["name"] or "", found["set"] is not None
         dashed = name.replace("_", "-")
         option = next((o for o in (f"--{dashed}", f"--ablate-{dashed}") if o in options), None)
         if option is None or not (is_set or "_" in name):
             return found[0]
-        return f"{option} {found['word'] or ''}" if is_set else option
+        word = _WORD.fullmatch(value := found["value"] or "")
+        return f"{option} {word[1] if word else value}" if is_set else option
 
-    parts = _CALL.split(str(error))
-    return "".join(p if n % 2 else _NAMED.sub(typed, p) for n, p in enumerate(parts))
+    return _SAID.sub(typed, str(error))
 
 
 def _options(app: App, tokens: Sequence[str]) -> set[str]:

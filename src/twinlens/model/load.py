@@ -92,13 +92,14 @@ def refuse_missing(
     """Raises `LoadError` where a model is not there, as far as its configuration can tell; reads
     no weights."""
     from transformers import AutoConfig
+    from transformers.utils.peft_utils import find_adapter_config_file
 
     if source == "hamlet":
         return
     where = _checked_source(source)
-    if Path(where, "adapter_config.json").is_file():  # it has a configuration of its own
-        return
     try:
+        if find_adapter_config_file(where, revision=revision) is not None:
+            return  # it has a configuration of its own
         AutoConfig.from_pretrained(where, revision=revision, trust_remote_code=trust_remote_code)
     except Exception as error:  # transformers raises many kinds: all become one named error
         raise _not_loaded(source, error) from error

@@ -10,7 +10,8 @@ from typing import Any
 from twinlens.errors import LoadError
 
 _MASKS = re.compile(r"(attn|attention)\.(masked_)?bias$")  # buffers of old checkpoints
-_MORE = ("num_nextn_predict_layers", "num_mtp_layers")  # blocks that guess ahead: left out
+# by what a configuration tells of blocks that guess ahead, which are left out
+_MORE = ("num_nextn_predict_layers", "num_mtp_layers", "num_mtp_modules")
 _SHOWN = 3
 
 
