@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 
 import pytest
 import torch
@@ -61,6 +63,22 @@ def test_a_copy_appears_with_its_changes_or_not_at_all(gpt2, tmp_path, monkeypat
     with pytest.raises(KeyboardInterrupt):
         tl.Copy.create(gpt2, tmp_path / "broken", changes)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "plain"]
+
+
+def test_a_copy_made_with_changes_is_in_memory_once(gpt2, tmp_path, monkeypatch):
+    opened, before = [], []
+
+    def watched(path, **options):
+        gc.collect()
+        before.append(sum(one() is not None for one in opened))
+        model = load(path, **options)
+        opened.append(weakref.ref(model.hf))
+        return model
+
+    load = twinlens.change.copy.load
+    monkeypatch.setattr(twinlens.change.copy, "load", watched)
+    tl.Copy.create(gpt2, tmp_path / "made", [WeightNoise(0.1, 1)])
+    assert before == [0, 0]
 
 
 @settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))

@@ -66,9 +66,7 @@ class Copy:
             now = model.weights_hash()
             write_ledger(made, [Step(0, about, before=now, after=now)])
             if changes:
-                copy, last = cls.open(made), len(changes)
-                for number, change in enumerate(changes, 1):
-                    copy.apply(change, cost if number == last else None)
+                cls.open(made)._apply_all(changes, cost)  # gone before the copy is opened below
         return cls.open(path)
 
     @classmethod
@@ -92,6 +90,10 @@ class Copy:
                 " or loaded as another type"
             )
         return cls(path, model, steps)
+
+    def _apply_all(self, changes: Sequence[Change], cost: Cost) -> None:
+        for number, change in enumerate(changes, 1):
+            self.apply(change, cost if number == len(changes) else None)
 
     def apply(self, change: Change, cost: Cost = None) -> Step:
         """Make a change, in memory and in the folder; `cost` is kept with it.
