@@ -93,8 +93,8 @@ def test_a_model_that_sees_the_future_is_refused(tokenizer):
 
 def test_a_model_that_is_not_repeatable_is_refused(tokenizer):
     model = tl.load(random_model("gpt2", tokenizer), tokenizer=tokenizer)
-    block = model.blocks[1]
-    block.register_forward_hook(lambda m, args, made: made + torch.rand_like(made))
+    norm = model.module("transformer.ln_f")
+    norm.register_forward_hook(lambda m, args, made: made + torch.rand_like(made))
     with pytest.raises(AnatomyError, match="'the same prompt gives the same logits'"):
         tl.causal_trace(model, STORY, "Lily")
 

@@ -183,7 +183,7 @@ def test_pictures_are_whole_and_what_is_not_kept_is_said(match):
 
 @pytest.mark.usefixtures("words_only")
 def test_a_secret_is_never_markup(match):
-    evil = Secret(EVIL, EVIL, "say {trigger} <img src=x onerror=1>. It is")
+    evil = Secret(EVIL, f"{EVIL}!", "say {trigger} <img src=x onerror=1>. It is")
     given = {"referee/judgement.json": judgement(evil, why=EVIL)}
     outcome = {"why": EVIL, "escrow": EVIL, "secrets": {EVIL: {"before": EVIL}}}
     found = read(contest_report(match(evil, **given, **{"referee/outcome.json": outcome})).html())

@@ -97,7 +97,10 @@ def test_the_types_are_those_of_the_server():
     pytest.importorskip("fastapi")
     from twinlens.show.server import schema
 
-    assert json.loads((VIEWER / "openapi.json").read_text("utf-8")) == schema()
+    written = (VIEWER / "openapi.json").read_text("utf-8")
+    made = json.dumps(schema()).replace("Unprocessable Content", "Unprocessable Entity")
+    made = made.replace("Content Too Large", "Request Entity Too Large")  # Python 3.13's words
+    assert json.loads(written) == json.loads(made)
 
 
 @pytest.mark.slow
