@@ -113,6 +113,15 @@ def test_settings_come_from_a_file_and_the_command_line_wins(run, folder, tmp_pa
     assert (trace["settings"]["samples"], trace["settings"]["seed"]) == (3, 4)
 
 
+def test_an_idle_option_is_a_default_in_a_file_and_a_slip_when_typed(run, folder, tmp_path):
+    (tmp_path / "s.toml").write_text(f'[look]\nmodel = "{folder}"\ncolumns = 3\nsamples = 3\n')
+    assert run("look", STORY, "--settings", "s.toml")[0] == 0
+    for given in (["--columns=3"], ["--samples", 3]):
+        code, _, error = run("look", STORY, "--settings", "s.toml", *given)
+        assert code == 2
+        assert f"{given[0].partition('=')[0]} is about" in error
+
+
 def test_check_proves_a_model(run):
     code, output, _ = run("check", "MODEL")
     assert code == 0

@@ -16,6 +16,7 @@ from twinlens.cli.common import (
 )
 from twinlens.cli.options import AblateOptions, LensOptions, OutputOptions
 from twinlens.cli.refusing import refuse_bad_text
+from twinlens.cli.settings import refuse_idle
 from twinlens.cli.values import token
 from twinlens.errors import InputError
 
@@ -33,7 +34,7 @@ def refuse_ablation(asked: AblateOptions, lens: LensOptions) -> None:
     if not asked.ablate:
         for name, value in dataclasses.asdict(asked).items():
             if value != getattr(AblateOptions(), name):
-                raise InputError(f"--{name.replace('_', '-')} is about --ablate PARTS; give it too")
+                refuse_idle(f"--{name.replace('_', '-')}", "is about --ablate PARTS; give it too")
         return
     from twinlens.change.silence import parts_in
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from twinlens import __version__
-from twinlens.cli.settings import settings_file
+from twinlens.cli.settings import TYPED, settings_file
 from twinlens.cli.streams import outliving_readers, to_nowhere
 from twinlens.cli.wording import named_as_typed, worded
 from twinlens.errors import TwinlensError
@@ -40,6 +40,7 @@ def launch(
         on the command line wins.
     """
     app.config = () if settings is None else (settings_file(settings, app),)
+    TYPED.set(None if settings is None else tokens)
     try:
         return app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except TwinlensError as error:

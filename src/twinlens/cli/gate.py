@@ -21,6 +21,7 @@ from twinlens.cli.common import (
 )
 from twinlens.cli.options import ModelOptions, Whole
 from twinlens.cli.refusing import refuse_bad_name, refuse_bad_result
+from twinlens.cli.settings import refuse_idle
 from twinlens.errors import InputError, OverlapError
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def gate(
 def _gate(texts: TextOptions, rule: RuleOptions) -> Gate:
     """The gate that the options mean."""
     if texts.items is None and rule.items_margin != RuleOptions().items_margin:
-        raise InputError("--items-margin is about cloze items; give --items FILE too")
+        refuse_idle("--items-margin", "is about cloze items; give --items FILE too")
     named = named_texts(texts.domain, "--domain")
     if texts.text is not None:
         named = {"text": texts.text} | named

@@ -30,6 +30,7 @@ from twinlens.cli.options import (
     TraceOptions,
 )
 from twinlens.cli.refusing import refuse_bad_name, refuse_idle_noise
+from twinlens.cli.settings import refuse_idle
 from twinlens.cli.values import position, span, token, token_or_none
 from twinlens.errors import InputError
 
@@ -123,9 +124,10 @@ def _refuse_trace_without_subject(
         for field in dataclasses.fields(options):
             if getattr(options, field.name) != getattr(type(options)(), field.name):
                 name = "--" + field.name.replace("_", "-")
-                raise InputError(
-                    f"{name} is about the trace, and there is no trace without a subject; give"
-                    " --subject TEXT (or --subject-tokens, or --counterfactual)"
+                refuse_idle(
+                    name,
+                    "is about the trace, and there is no trace without a subject; give"
+                    " --subject TEXT (or --subject-tokens, or --counterfactual)",
                 )
 
 

@@ -14,6 +14,7 @@ from twinlens.cli.options import (
     NoiseOptions,
     OutputOptions,
 )
+from twinlens.cli.settings import refuse_idle
 from twinlens.errors import InputError, LoadError, ResultFileError
 from twinlens.paths import expanded
 
@@ -86,9 +87,9 @@ def refuse_bad_text(text: str) -> None:
 
 def refuse_idle_layout(asked: OutputOptions) -> None:
     """What is set of a picture must not be passed over in silence where none is made."""
-    given = [name for name in ("columns", "crop", "flip", "transpose") if getattr(asked, name)]
-    if given and asked.output is None and not asked.open:
-        raise InputError(f"--{given[0]} is about the picture; give -o FILE too")
+    for name in ("columns", "crop", "flip", "transpose"):
+        if getattr(asked, name) and asked.output is None and not asked.open:
+            refuse_idle(f"--{name}", "is about the picture; give -o FILE too")
 
 
 def refuse_idle_metric(results: Sequence[Result], lens: LensOptions, reduce: str = "mean") -> None:
@@ -97,9 +98,9 @@ def refuse_idle_metric(results: Sequence[Result], lens: LensOptions, reduce: str
     for name in ("lens_metric", "lens_target"):
         if getattr(lens, name) != getattr(LensOptions, name) and "lens" not in kinds:
             option = "--" + name.replace("_", "-")
-            raise InputError(f"{option} is about a lens, and there is none in the files")
+            refuse_idle(option, "is about a lens, and there is none in the files")
     if reduce != "mean" and "neurons" not in kinds:
-        raise InputError("--reduce is about single neurons, and there are none in the files")
+        refuse_idle("--reduce", "is about single neurons, and there are none in the files")
 
 
 def refuse_idle_noise(asked: NoiseOptions) -> None:
@@ -108,12 +109,10 @@ def refuse_idle_noise(asked: NoiseOptions) -> None:
     replaced = isinstance(asked, CorruptionOptions) and (
         asked.counterfactual is not None or asked.replace
     )
-    if given and replaced:
-        option = f"--{given[0].replace('_', '-')}"
-        raise InputError(
-            f"{option} is about noise; leave it out with --counterfactual or --replace"
-        )
+    for name in given if replaced else ():
+        why = "is about noise; leave it out with --counterfactual or --replace"
+        refuse_idle(f"--{name.replace('_', '-')}", why)
     if "df" in given and asked.rule != "t":
-        raise InputError("--df is about --rule t; give it too")
+        refuse_idle("--df", "is about --rule t; give it too")
     if {"sigma", "times_std"} <= set(given):
         raise InputError("give --sigma or --times-std, not both")

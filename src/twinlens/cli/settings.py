@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextvars import ContextVar
 from pathlib import Path
 
 from cyclopts import App
 from cyclopts.config import Toml
 
-from twinlens.errors import SettingsError
+from twinlens.errors import InputError, SettingsError
+
+TYPED: ContextVar[Sequence[str] | None] = ContextVar("TYPED", default=None)
+"""The words of the command line, where a settings file says more; None without such a file."""
+
+
+def refuse_idle(option: str, why: str) -> None:
+    """Refuse an option that would do nothing here, unless a settings file has it for all calls."""
+    typed = TYPED.get()
+    if typed is None or any(word.partition("=")[0] == option for word in typed):
+        raise InputError(f"{option} {why}")
 
 
 def settings_file(path: Path, app: App) -> Toml:

@@ -15,6 +15,7 @@ from twinlens.cli.app import app
 from twinlens.cli.common import noise_of, print_json
 from twinlens.cli.options import ModelOptions, NoiseOptions, Whole
 from twinlens.cli.refusing import refuse_bad_file, refuse_idle_noise
+from twinlens.cli.settings import refuse_idle
 from twinlens.cli.values import whole
 from twinlens.cli.workers import WorkerOptions, able
 from twinlens.errors import InputError
@@ -153,7 +154,7 @@ def _refuse_idle(asked: SweepOptions, measures: tuple[str, ...]) -> None:
     for name, measure in about.items():
         if measure not in measures and getattr(asked, name) != getattr(SweepOptions, name):
             option = "--" + name.replace("_", "-")
-            raise InputError(f"{option} is about --measure {measure}, which is not asked for")
+            refuse_idle(option, f"is about --measure {measure}, which is not asked for")
 
 
 def _refuse_no_other(facts: Facts) -> None:

@@ -18,6 +18,7 @@ from twinlens.cli.common import (
 )
 from twinlens.cli.options import ModelOptions, Whole
 from twinlens.cli.refusing import refuse_bad_file, refuse_bad_text
+from twinlens.cli.settings import refuse_idle
 from twinlens.errors import InputError
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def use(
         raise InputError(f"--lowest {lowest} must be a share between 0 and 1")
     _refuse_bad_outputs(output or [])
     if sort and not any(path.suffix.lower() != _RESULT for path in output or []):
-        raise InputError("--sort is about the picture; give -o FILE.png too")
+        refuse_idle("--sort", "is about the picture; give -o FILE.png too")
     refuse_bad_text(text)
     loaded = load_model(model, load or ModelOptions(), quiet=json or quiet)
     from twinlens.change.use import use_map
