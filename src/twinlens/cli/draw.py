@@ -45,8 +45,11 @@ def draw(
     results = [open_result(file) for file in files]
     lens = LensOptions(lens_metric=lens_metric, lens_target=lens_target)
     refuse_idle_metric(results, lens, reduce)
-    for file, result in zip(files, results, strict=True):  # which one is damaged?
-        with sound(file, ResultFileError, is_read=True):
-            view_of([result], lens, output, reduce, token(lens_target, "--lens-target"))
-    with sound(" or ".join(map(str, files)), ResultFileError, is_read=True):
-        show(None, results, lens, output, reduce)
+    try:
+        with sound(" or ".join(map(str, files)), ResultFileError, is_read=True):
+            show(None, results, lens, output, reduce)
+    except ResultFileError:
+        for file, result in zip(files, results, strict=True):  # which one is damaged?
+            with sound(file, ResultFileError, is_read=True):
+                view_of([result], lens, output, reduce, token(lens_target, "--lens-target"))
+        raise

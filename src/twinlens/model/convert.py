@@ -64,7 +64,7 @@ def convert(
     if isinstance(source, Result) or _is_ours(source):
         said = {"tokens": tokens, "tokenizer": tokenizer, "transposed": transposed,
                 "flipped": flipped, "model": model != "unknown"}  # fmt: skip
-        if idle := [name for name, value in said.items() if value not in (None, False)]:
+        if idle := [name for name, value in said.items() if not (value is None or value is False)]:
             raise InputError(
                 f"{idle[0]} is about results of other tools; a result of twinlens has its own, and"
                 " layers from top to bottom"
