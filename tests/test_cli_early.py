@@ -125,7 +125,10 @@ def inside(tmp_path, monkeypatch, tokenizer) -> Path:
             ("look", TEXT, "-m", "model", "--ablate", "1.MLP", "--ablate-text", "none.txt"),
             "--ablate-text goes with",
         ),
-        (("contest", "tiers", "-q"), "; `twinlens contest tiers --help` lists those that there are"),
+        (
+            ("contest", "tiers", "-q"),
+            "; `twinlens contest tiers --help` lists those that there are",
+        ),
         (("undo", "copy"), "ledger.jsonl is damaged: it has no 'step'"),
         (("serve", "model", "b=./none", "--port", "0"), "neither an existing directory nor"),
     ],
