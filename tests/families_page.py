@@ -36,15 +36,23 @@ in logits. Numbers below are those of the tiny model. Written by
 
 `attn`, `mlp`: what each sub-block adds is found; in hybrids `attn` is whatever mixes tokens.
 *Engine*: what the default, `engine="auto"`, ran for a trace of blocks, for one of windows of two
-attentions and of two MLPs, for one of heads, and for neurons, as the results' settings tell.
-`replay` is the fast one, `hooks` the plain one, with the number of the reason. A family that is
-not in the table is found by its structure, and `twinlens check MODEL` proves it by numbers.
+attentions and of two MLPs, for one of heads, and for neurons, where they are found, as the results'
+settings tell: one word where it was the same for all. `replay` is the fast one, `hooks` the plain
+one, with the number of the reason. A family that is not in the table is found by its structure, and
+`twinlens check MODEL` proves it by numbers.
 
 """
 _COLUMNS = (
-    *("family", "model type", "special", "sub-blocks", "heads", "neurons of a block"),
-    *("engine: blocks", "windows", "heads", "neurons"),
+    "family",
+    "model type",
+    "special",
+    "sub-blocks",
+    "heads",
+    "neurons of a block",
+    "engine",
 )
+_TRACES = {"blocks": ("block",), "windows": ("attn", "mlp"), "heads": ("head",),
+           "neurons": ("neuron",)}  # fmt: skip
 
 _REASONS = """
 ## Where the replay does not serve
@@ -93,15 +101,18 @@ def row_of(name: str, model: tl.Model, engines: Mapping[str, Engine], reasons: l
     found = ", ".join(kind for kind in ("attn", "mlp") if model.anatomy.has(kind)) or "not found"
     heads = str(model.n_heads) if model.anatomy.has("head") else "not found"
     cells = (name, f"`{entry.model_type}`", entry.special, found, heads, _neurons(model))
-    ran = [
-        _ran([engines[kind] for kind in kinds if kind in engines], reasons)
-        for kinds in (("block",), ("attn", "mlp"), ("head",), ("neuron",))
-    ]
-    return f"| {' | '.join((*cells, *ran))} |\n"
+    ran = {
+        what: _ran([engines[kind] for kind in kinds if kind in engines], reasons)
+        for what, kinds in _TRACES.items()
+    }
+    ran = {what: engine for what, engine in ran.items() if engine}
+    alike = len(set(ran.values())) == 1
+    told = ran["blocks"] if alike else "; ".join(f"{what}: {how}" for what, how in ran.items())
+    return f"| {' | '.join((*cells, told))} |\n"
 
 
 def _ran(engines: Sequence[Engine], reasons: list[str]) -> str:
-    """`replay`, `hooks (1)`, both where they differ, or nothing where there is no such trace."""
+    """`replay`, `hooks (1)`, both where they differ; empty where there is no such trace."""
     told: list[str] = []
     for engine in engines:
         why = engine.why_hooks
@@ -109,7 +120,7 @@ def _ran(engines: Sequence[Engine], reasons: list[str]) -> str:
         if why and why not in reasons:
             reasons.append(why)
         told.append(f"{engine.used} ({reasons.index(why) + 1})" if why else engine.used)
-    return ", ".join(dict.fromkeys(told)) or "-"
+    return ", ".join(dict.fromkeys(told))
 
 
 def refused_folder(name: str, folder: Path) -> Path:
