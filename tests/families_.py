@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.hybrids_ import HYBRIDS, Special
+from tests.hybrids_ import EXPERTS, GROUPS, HYBRIDS, LATENT, Special
 
 COMMON = {
     "hidden_size": 32,
@@ -51,25 +51,9 @@ _FALCON = {
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
 }
-_EXPERTS = _TWO | {
-    "num_experts": 4,
-    "num_local_experts": 4,
-    "n_routed_experts": 4,
-    "num_experts_per_tok": 2,
-    "intermediate_size": 24,
-    "moe_intermediate_size": 12,
-}
-_GROUPS = _EXPERTS | {"n_group": 2, "topk_group": 1, "first_k_dense_replace": 1}
-_LATENT = _GROUPS | {
-    "num_key_value_heads": 4,
-    "kv_lora_rank": 8,
-    "q_lora_rank": 16,
-    "qk_nope_head_dim": 8,
-    "qk_rope_head_dim": 4,
-    "head_dim": 4,
-    "v_head_dim": 8,
-    "n_shared_experts": 1,
-}
+_EXPERTS = _TWO | EXPERTS | {"n_routed_experts": 4}
+_GROUPS = _EXPERTS | GROUPS
+_LATENT = _GROUPS | LATENT
 
 
 MORE: dict[str, Special] = {

@@ -15,15 +15,16 @@ _COMMON: dict[str, Any] = {
     "max_position_embeddings": 128,
     "sliding_window": 6,
 }
-_EXPERTS = _COMMON | {
+EXPERTS = {
     "num_experts": 4,
     "num_local_experts": 4,
     "num_experts_per_tok": 2,
     "intermediate_size": 24,
     "moe_intermediate_size": 12,
 }
-_LATENT = _EXPERTS | {
-    "num_hidden_layers": 2,
+_EXPERTS = _COMMON | EXPERTS
+GROUPS = {"n_group": 2, "topk_group": 1, "first_k_dense_replace": 1}
+LATENT = {
     "num_key_value_heads": 4,
     "kv_lora_rank": 8,
     "q_lora_rank": 16,
@@ -32,10 +33,8 @@ _LATENT = _EXPERTS | {
     "head_dim": 4,
     "v_head_dim": 8,
     "n_shared_experts": 1,
-    "n_group": 2,
-    "topk_group": 1,
-    "first_k_dense_replace": 1,
 }
+_LATENT = _EXPERTS | GROUPS | LATENT | {"num_hidden_layers": 2}
 _MAMBA = {
     "mamba_d_state": 8,
     "mamba_expand": 2,

@@ -183,16 +183,15 @@ def _result(
     named = _named(effects) if basis == "neuron" else np.zeros((0, 2), np.int64)
     promoted, suppressed = written_tokens(model, [(int(at), int(n)) for at, n in named])
     scores, mask, kept = _kept_arrays(work, found, effects, keep)
+    settings = question.settings() | work.corrupted.settings | asked
+    settings |= told_of(model, basis, work.units.widths)
     return NeuronResult(
         tokens=question.tokens,
         layers=tuple(str(layer) for layer in range(model.n_layers)),
         vocabulary=model.vocabulary(
             question.tokens.ids, np.array([runs.answer, runs.top]), promoted, suppressed
         ),
-        settings=question.settings()
-        | work.corrupted.settings
-        | asked
-        | told_of(model, basis, work.units.widths),
+        settings=settings,
         provenance=provenance(model),
         notes=notes,
         basis=basis,
