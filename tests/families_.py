@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-from tests.hybrids_ import EXPERTS, GROUPS, HYBRIDS, LATENT, Special
+from tests.hybrids_ import COMMON, EXPERTS, GROUPS, HYBRIDS, LATENT, Special
 
-COMMON = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 128,
-}
 _GPT2 = {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 128}
 _OPT = COMMON | {"ffn_dim": 48, "word_embed_proj_dim": 32}
 

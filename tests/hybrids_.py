@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-_COMMON: dict[str, Any] = {
+COMMON: dict[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 48,
     "num_hidden_layers": 3,
@@ -13,8 +13,8 @@ _COMMON: dict[str, Any] = {
     "num_key_value_heads": 2,
     "head_dim": 8,
     "max_position_embeddings": 128,
-    "sliding_window": 6,
 }
+_COMMON = COMMON | {"sliding_window": 6}
 EXPERTS = {
     "num_experts": 4,
     "num_local_experts": 4,
